@@ -1,0 +1,63 @@
+"""bslbench: which loss function should a recommender be trained with?
+
+>>> import bslbench
+>>> grid = bslbench.Grid(name="trial", losses=["sl", "bsl"], seeds=2)
+
+``bslbench.run(grid)`` trains it and returns a DataFrame, ``bslbench.results("trial")`` reads it
+again, and ``bslbench.SL(tau=0.1)(pos, neg)`` is a loss for anybody's training code.
+"""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bslbench.api import results, run
+    from bslbench.config import Grid
+    from bslbench.losses import (
+        BCE,
+        BPR,
+        BSL,
+        LOSSES,
+        MSE,
+        SL,
+        SSM,
+        BSLInBatch,
+        BSLReweight,
+        BSLScaled,
+    )
+
+# Threads that spin after a parallel region starve those of the next library's, or of the next
+# process's, tenfold where cores are few. OpenMP reads this once, when torch loads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BCE",
+    "BPR",
+    "BSL",
+    "LOSSES",
+    "MSE",
+    "SL",
+    "SSM",
+    "BSLInBatch",
+    "BSLReweight",
+    "BSLScaled",
+    "Grid",
+    "results",
+    "run",
+]
+
+_HOMES = {"Grid": "bslbench.config", "results": "bslbench.api", "run": "bslbench.api"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that importing bslbench costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module 'bslbench' has no attribute '{name}'")
+    return getattr(import_module(_HOMES.get(name, "bslbench.losses")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,43 @@
+"""The one exception tree: what the user can mend ends in one line and an exit code."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BslbenchError(Exception):
+    """Base of every error that bslbench raises on purpose; its text is one line for the user."""
+
+    exit_code = 2
+
+
+class ConfigError(BslbenchError):
+    """A grid, a setting, a name or a command line that cannot be what was meant."""
+
+
+class DataError(BslbenchError):
+    """A data file that is missing, malformed or not the one that the catalog describes."""
+
+
+class DownloadError(BslbenchError):
+    """A file that could not be fetched, or that is not the file it should be."""
+
+
+class RunFailed(BslbenchError):
+    """A run that could not be finished: non-finite loss, out of memory, an error in user code."""
+
+    exit_code = 1
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest of `known`, else the list of all of them.
+
+    Examples
+    --------
+    >>> suggest("yelp", ["yelp2018", "gowalla"])
+    "; did you mean 'yelp2018'?"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known: {', '.join(names)}" if names else ""
