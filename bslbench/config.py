@@ -1,0 +1,181 @@
+"""What a run is: grids as users write them, cells as they are run, every setting spelt out."""
+
+import hashlib
+import json
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from bslbench.errors import ConfigError, suggest
+
+PROTOCOL = 1
+"""Version of what is measured; part of every cell id, raised when a number would move."""
+
+Scalar = bool | int | float | str
+Score = Literal["cosine", "inner"]
+Selection = Literal["valid", "test"]
+REFERENCE = "reference"
+"""Stands as the backbone of recommenders that no gradient trains."""
+
+
+class Strict(BaseModel):
+    """Frozen, and no key is ignored in silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainSettings(Strict):
+    """Every setting of one training run; the defaults are the published protocol's.
+
+    `n_negatives`, `score_train`, `score_test`, `scale` and `sampler` take the loss's default
+    where a grid says nothing.
+    """
+
+    epochs: int = Field(1000, ge=1, description="at most this many epochs")
+    batch_size: int = Field(1024, ge=1, description="interactions per step, B")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    lr_schedule: Literal["constant", "linear"] = Field(
+        "constant", description="constant, or linearly to zero at `epochs`"
+    )
+    l2: float = Field(0.0, ge=0, description="weight of the squared norms of the batch's rows")
+    l2_negatives: bool = Field(True, description="L2 counts the drawn negatives too")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the users' rows")
+    dim: int = Field(64, ge=1, description="embedding size, d")
+    init: Literal["xavier"] = Field("xavier", description="start of the embedding tables")
+    sampler: Literal["own", "pool", "in_batch", "none"] = Field(
+        "own", description="negatives of each row's own, one pool per batch, or the other rows'"
+    )
+    n_negatives: int = Field(800, ge=0, description="negatives per row (own) or batch (pool), M")
+    logq: bool = Field(False, description="in-batch: subtract log popularity")
+    score_train: Score = Field("cosine", description="score in training")
+    score_test: Score = Field("cosine", description="score in evaluation")
+    scale: float | None = Field(1.0, gt=0, description="factor on the scores in training")
+    eval_every: int = Field(1, ge=1, description="epochs between evaluations")
+    patience: int = Field(50, ge=0, description="evaluations without improvement before stopping")
+
+
+class Cell(Strict):
+    """One run, fully resolved: nothing is left to a default elsewhere.
+
+    `id` hashes everything that could change a number, and nothing else: where a value came from
+    (`origin`) and where the user's code lies (`loss_path`, `backbone_path`) stay out.
+    """
+
+    dataset: str
+    fingerprint: str
+    backbone: str
+    loss: str
+    seed: int
+    selection: Selection
+    train: TrainSettings | None = None
+    loss_params: dict[str, Scalar] = {}
+    backbone_params: dict[str, Scalar] = {}
+    loss_source: str = ""
+    backbone_source: str = ""
+    device: Literal["cpu"] = "cpu"
+    dtype: Literal["float32"] = "float32"
+    protocol: int = PROTOCOL
+    loss_path: str = Field(default="", exclude=True)
+    backbone_path: str = Field(default="", exclude=True)
+    origin: dict[str, str] = Field(default={}, exclude=True)
+
+    @cached_property
+    def id(self) -> str:
+        """Readable stem and 12 hex digits of the sha256 over the resolved configuration."""
+        digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+        stem = "-".join([self.dataset, self.backbone, self.loss, f"s{self.seed}"])
+        return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem) + f"-{digest}"
+
+    def canonical(self) -> str:
+        """Return the resolved configuration as JSON with sorted keys: what the id is made of."""
+        return json.dumps(self.model_dump(), sort_keys=True)
+
+    def flat(self) -> dict[str, Scalar]:
+        """Return every field of the cell by its plain name, as in the columns of the results."""
+        fields = self.model_dump(exclude={"train", "loss_params", "backbone_params"})
+        train = self.train.model_dump(exclude_none=True) if self.train else {}
+        return fields | train | self.backbone_params | self.loss_params
+
+
+class Override(Strict):
+    """Settings for the cells whose dataset, backbone or loss is the one named."""
+
+    when: dict[Literal["dataset", "backbone", "loss"], str | list[str]]
+    set: dict[str, Scalar | list[Scalar]]
+
+    def matches(self, **names: str) -> bool:
+        """Tell whether each key of `when` names the cell's value."""
+        return all(
+            names[key] in ([wanted] if isinstance(wanted, str) else wanted)
+            for key, wanted in self.when.items()
+        )
+
+
+class Grid(Strict):
+    """Loss x backbone x dataset x seed, with settings; a list in `set` is one more axis.
+
+    Examples
+    --------
+    >>> grid = Grid(name="trial", datasets=["synthetic"], losses=["sl"], seeds=2)
+    >>> grid.seed_list()
+    [0, 1]
+    """
+
+    name: str = Field("adhoc", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str = ""
+    datasets: list[str] = Field(["synthetic"], min_length=1)
+    backbones: list[str] = Field(["mf"], min_length=1)
+    losses: list[str] = Field([], description="names, or FILE.py:CLASS, or PACKAGE.MODULE:CLASS")
+    references: list[str] = []
+    seeds: int | list[int] = Field(1, description="how many, from 0, or which")
+    selection: Selection = "valid"
+    set: dict[str, Scalar | list[Scalar]] = {}
+    override: list[Override] = []
+    exclude: list[dict[str, Scalar]] = []
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_store(cls, name: str) -> str:
+        if name == "runs":
+            raise ValueError("'runs' is the folder of the runs themselves")
+        return name
+
+    def seed_list(self) -> list[int]:
+        """Return the seeds: 0 up to n - 1 for a number n."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "Grid":
+        """Read a grid file; its name is the file's unless it says otherwise.
+
+        Raises
+        ------
+        ConfigError
+            Naming the file, and the line or the key that is wrong.
+        """
+        try:
+            content = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        return validated(cls, {"name": path.stem} | content, str(path))
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
+    """Build a pydantic model, its first error as one line that names the place and the mend."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as failure:
+        error = failure.errors()[0]
+        place = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "extra_forbidden":
+            hint = suggest(str(error["loc"][-1]), model.model_fields)
+            raise ConfigError(f"{where}: unknown key '{place}'{hint}") from failure
+        raise ConfigError(f"{where}: {place}: {error['msg']}") from failure
