@@ -1,0 +1,284 @@
+"""Samplers: which positives and negatives a batch is scored against, and their scores.
+
+Each draw is a pure function of (seed, epoch, step, row).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding, normalize, pad
+
+from bslbench.backbones.base import Backbone, Rows
+from bslbench.config import TrainSettings
+from bslbench.data.interactions import Interactions
+from bslbench.kernels import cpu
+from bslbench.kernels.sddmm import EPS, Index, item_block, sddmm
+from bslbench.losses.base import Loss
+from bslbench.seeding import generator, key_of
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one batch and what L2 and some losses need beside them.
+
+    Attributes
+    ----------
+    pos, neg
+        [B, K] and [B, M].
+    squared
+        0-d: the squared norms that L2 sums (docs/protocol.md, "L2").
+    neg_items
+        Ids behind `neg`, [B, M] int64, for a loss that needs ``"neg_items"``.
+    user_rows, item_rows
+        Raw embeddings of the rows' users (after dropout) and own items, [B, d], for a loss that
+        needs ``"embeddings"``.
+    """
+
+    pos: Tensor
+    neg: Tensor
+    squared: Tensor
+    neg_items: Tensor | None
+    user_rows: Tensor | None
+    item_rows: Tensor | None
+
+
+class Sampler(ABC):
+    """What all samplers share: extra positives, dropout, the scores of a list of rows.
+
+    Parameters
+    ----------
+    settings
+        The run's settings: M, score, dropout, what L2 counts.
+    loss
+        Tells K and whether it may get its negatives grouped by item block.
+    data
+        Its train split is where extra positives come from.
+    seed
+        The run's seed.
+    """
+
+    def __init__(self, settings: TrainSettings, loss: Loss, data: Interactions, seed: int) -> None:
+        self.settings = settings
+        self.cosine = settings.score_train == "cosine"
+        self.n_pos = loss.n_pos
+        self.needs = loss.needs
+        self.n_items = data.n_items
+        self.seed = seed
+        self.indptr = torch.from_numpy(data.train.indptr.astype("int64"))
+        self.indices = torch.from_numpy(data.train.indices.astype("int64"))
+
+    @abstractmethod
+    def __call__(
+        self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
+    ) -> Scored:
+        """Draw for the interactions (users [B], items [B]) and score with `backbone`."""
+
+    def positives(self, users: Tensor, items: Tensor, epoch: int, step: int) -> Tensor:
+        """Return the row's own item, then K - 1 drawn from the user's train items, [B, K]."""
+        if self.n_pos == 1:
+            return items[:, None]
+        first, last = self.indptr[users, None], self.indptr[users + 1, None]  # [B, 1]
+        draws = generator(self.seed, "positives", epoch, step)
+        uniform = torch.rand(len(users), self.n_pos - 1, generator=draws, dtype=torch.float64)
+        drawn = self.indices[first + (uniform * (last - first)).long()]  # [B, K - 1]
+        return torch.cat([items[:, None], drawn], dim=1)
+
+    def dropout(self, rows: Tensor, epoch: int, step: int) -> Tensor:
+        """Return rows [B, d] with each entry dropped at the run's rate, the rest scaled up."""
+        rate = self.settings.dropout
+        if rate == 0:
+            return rows
+        draws = generator(self.seed, "dropout", epoch, step)
+        keep = torch.rand(rows.shape, generator=draws) >= rate
+        return rows * keep / (1 - rate)
+
+    def scored(
+        self, pos: Tensor, neg: Tensor, squared: Tensor, neg_items: Tensor, rows: Rows, own: Tensor
+    ) -> Scored:
+        """Return the scores with what the loss needs; `own` [B] finds the own items' rows."""
+        by_item, by_row = "neg_items" in self.needs, "embeddings" in self.needs
+        return Scored(
+            pos,
+            neg,
+            squared,
+            neg_items.long() if by_item else None,
+            rows.users if by_row else None,
+            embedding(own, rows.items) if by_row else None,
+        )
+
+
+class Own(Sampler):
+    """M negatives per row, uniform over all items with replacement."""
+
+    def __init__(self, settings: TrainSettings, loss: Loss, data: Interactions, seed: int) -> None:
+        super().__init__(settings, loss, data, seed)
+        self.order_free = loss.order_free
+        self.block = item_block(data.n_items)
+        self.counts = torch.empty(data.n_items)
+
+    def __call__(
+        self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
+    ) -> Scored:
+        """Draw and score; the whole item table takes part."""
+        index, order = self.draw(self.positives(users, items, epoch, step), epoch, step)
+        rows = backbone(users, None)
+        rows = rows._replace(users=self.dropout(rows.users, epoch, step))
+        scores = sddmm(rows.users, rows.items, index, cosine=self.cosine)  # [B, K + M]
+        pos, neg = torch.split(scores, [index.n_pos, self.settings.n_negatives], dim=1)
+        neg_items = index.items[:, index.n_pos :]
+        if not self.order_free:
+            neg, neg_items = neg.gather(1, order), neg_items.gather(1, order)
+        squared = rows.sq_users.sum() + stable_sum(self.count(index) * rows.sq_items)
+        return self.scored(pos, neg, squared, neg_items, rows, items)
+
+    def draw(self, pos_items: Tensor, epoch: int, step: int) -> tuple[Index, Tensor]:
+        """Return the index of positives [B, K] and drawn negatives, and the draws' order.
+
+        The order [B, M] int64 names the grouped column of each draw.
+        """
+        n_rows, n_pos = pos_items.shape
+        n_neg = self.settings.n_negatives
+        columns = torch.empty(n_rows, n_pos + n_neg, dtype=torch.int32)
+        columns[:, :n_pos] = pos_items
+        n_blocks = -(-self.n_items // self.block)
+        offsets = torch.empty(n_rows, n_blocks + 1, dtype=torch.int32)
+        order = torch.empty(n_rows, 0 if self.order_free else n_neg, dtype=torch.int32)
+        cpu.draw_grouped(
+            key_of(self.seed, "negatives", epoch, step),
+            self.n_items,
+            self.block,
+            n_pos,
+            columns.numpy(),
+            offsets.numpy(),
+            order.numpy(),
+        )
+        return Index(columns, offsets, n_pos, self.block), order.long()
+
+    def count(self, index: Index) -> Tensor:
+        """Return how often L2 counts each item, [I] float32."""
+        offsets = index.offsets if self.settings.l2_negatives else index.offsets[:, :0]
+        cpu.count_items(
+            index.items.numpy(), offsets.numpy(), index.block, index.n_pos, self.counts.numpy()
+        )
+        return self.counts
+
+
+class Shared(Sampler):
+    """Negatives that all rows of a batch share: only the rows listed take part, by GEMM."""
+
+    def score(
+        self,
+        backbone: Backbone,
+        pos_items: Tensor,
+        users: Tensor,
+        pool: Tensor,
+        epoch: int,
+        step: int,
+    ) -> tuple[Rows, Tensor, Tensor, Tensor]:
+        """Return rows, positives' scores [B, K], unit users [B, d], unit items [K B + M, d].
+
+        The items are the K lists of positives, the own ones first, then the pool [M].
+        """
+        n_rows = len(users)
+        rows = backbone(users, torch.cat([pos_items.t().flatten(), pool]))
+        rows = rows._replace(users=self.dropout(rows.users, epoch, step))
+        unit_users, unit_items = rows.users, rows.items
+        if self.cosine:
+            unit_users = normalize(unit_users, dim=1, eps=EPS)
+            unit_items = normalize(unit_items, dim=1, eps=EPS)
+        positives = unit_items[: self.n_pos * n_rows].view(self.n_pos, n_rows, -1)
+        pos = (unit_users * positives).sum(2).t()  # [B, K]
+        return rows, pos, unit_users, unit_items
+
+
+class Pool(Shared):
+    """M negatives per batch, uniform over all items with replacement."""
+
+    def __call__(
+        self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
+    ) -> Scored:
+        """Draw and score; in L2 each row of the pool counts B times."""
+        draws = generator(self.seed, "pool", epoch, step)
+        pool = torch.randint(self.n_items, (self.settings.n_negatives,), generator=draws)
+        pos_items = self.positives(users, items, epoch, step)
+        rows, pos, unit_users, unit_items = self.score(
+            backbone, pos_items, users, pool, epoch, step
+        )
+        neg = unit_users @ unit_items[-len(pool) :].T  # [B, M]
+        squared = rows.sq_users.sum() + rows.sq_items[: len(users)].sum()
+        if self.settings.l2_negatives:
+            squared = squared + len(users) * rows.sq_items[-len(pool) :].sum()
+        own = torch.arange(len(users))
+        return self.scored(pos, neg, squared, pool.expand(len(users), -1), rows, own)
+
+
+class InBatch(Shared):
+    """The other rows' items, accidental hits kept; L2 has no term for negatives."""
+
+    def __init__(self, settings: TrainSettings, loss: Loss, data: Interactions, seed: int) -> None:
+        super().__init__(settings, loss, data, seed)
+        self.correction: Tensor | None = None
+        if settings.logq:
+            share = torch.from_numpy(data.item_degrees / data.item_degrees.sum())
+            # The loss divides by tau, so this divides exp(n / tau) by the item's share.
+            self.correction = float(loss.tau) * share.log().float()  # type: ignore[arg-type]
+
+    def __call__(
+        self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
+    ) -> Scored:
+        """Score every row against every other row's item, [B, B - 1]."""
+        pos_items = self.positives(users, items, epoch, step)
+        rows, pos, unit_users, unit_items = self.score(
+            backbone, pos_items, users, items[:0], epoch, step
+        )
+        scores = unit_users @ unit_items[: len(users)].T  # [B, B]
+        if self.correction is not None:
+            scores = scores - self.correction[items]
+        squared = rows.sq_users.sum() + rows.sq_items[: len(users)].sum()
+        neg_items = off_diagonal(items.expand(len(users), -1))
+        own = torch.arange(len(users))
+        return self.scored(pos, off_diagonal(scores), squared, neg_items, rows, own)
+
+
+class NoNegatives(Shared):
+    """For a loss that looks at positives and embeddings only; M = 0."""
+
+    def __call__(
+        self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
+    ) -> Scored:
+        """Score the positives."""
+        pos_items = self.positives(users, items, epoch, step)
+        none = items[:0]
+        rows, pos, *_ = self.score(backbone, pos_items, users, none, epoch, step)
+        squared = rows.sq_users.sum() + rows.sq_items[: len(users)].sum()
+        own = torch.arange(len(users))
+        return self.scored(pos, pos[:, :0], squared, none.expand(len(users), -1), rows, own)
+
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    "own": Own,
+    "pool": Pool,
+    "in_batch": InBatch,
+    "none": NoNegatives,
+}
+
+
+def off_diagonal(square: Tensor) -> Tensor:
+    """Return a matrix [n, n] without its diagonal, [n, n - 1].
+
+    Examples
+    --------
+    >>> off_diagonal(torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 8]]))
+    tensor([[1, 2],
+            [3, 5],
+            [6, 7]])
+    """
+    n = len(square)
+    return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+
+
+def stable_sum(x: Tensor) -> Tensor:
+    """Return the sum of x [n] by rows of 1,024, so that its bits do not depend on the threads."""
+    return pad(x, (0, -len(x) % 1024)).view(-1, 1024).sum(1).sum()

@@ -1,0 +1,245 @@
+"""The training loop, whole and visible."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bslbench.backbones.base import Backbone
+from bslbench.config import TrainSettings
+from bslbench.data.interactions import Interactions
+from bslbench.errors import RunFailed
+from bslbench.losses.base import Batch, Loss, Setup
+from bslbench.sampling import SAMPLERS
+from bslbench.seeding import generator
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One point of the learning curve: the mean loss of the epoch and what ranking gave.
+
+    `loss` is the unweighted mean over the batches, L2 included; `seconds` counts training only.
+    """
+
+    epoch: int
+    loss: float
+    recall: float
+    ndcg: float
+    seconds: float
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that resume needs beside weights and optimiser."""
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Losses of the running epoch's steps so far."""
+    best_epoch: int = -1
+    best_recall: float = -math.inf
+    stale: int = 0
+    """Evaluations since the last improvement."""
+    seconds_train: float = 0.0
+    seconds_eval: float = 0.0
+    curve: list[Evaluation] = field(default_factory=list)
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state has been kept."""
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Sum gradients of repeated rows in a fixed order, in the user's own losses too."""
+    options: Any = torch.utils.deterministic
+    mode, fill = torch.get_deterministic_debug_mode(), options.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    options.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        options.fill_uninitialized_memory = fill
+
+
+@_deterministic()
+def train(
+    settings: TrainSettings,
+    data: Interactions,
+    backbone: Backbone,
+    loss: Loss,
+    *,
+    seed: int,
+    evaluate: Callable[[Backbone], tuple[float, float]],
+    state: dict[str, Any] | None = None,
+    keep: Callable[[dict[str, Any]], None] = lambda state: None,
+    stop: Callable[[], bool] = lambda: False,
+    show: Callable[[Evaluation], None] = lambda evaluation: None,
+) -> Progress:
+    """Train `backbone` in place and leave it with the weights of its best evaluated epoch.
+
+    Parameters
+    ----------
+    settings
+        Every choice of the protocol.
+    data
+        What is trained on: its train split.
+    backbone, loss
+        Trained together by one Adam.
+    seed
+        Every draw is a function of it.
+    evaluate
+        Returns Recall@20 and NDCG@20 on the split that selects the epoch.
+    state
+        What `keep` was given by an earlier call that was cut off: the run goes on from there and
+        ends in the same bits as one that was not.
+    keep
+        Called after each evaluation and before `Interrupted` with the state to store.
+    stop
+        Asked after every step whether to raise `Interrupted`.
+    show
+        Called with each evaluation.
+
+    Raises
+    ------
+    RunFailed
+        If the loss turns non-finite; the message has epoch, step and hyper-parameters.
+    Interrupted
+        If `stop` said so.
+    """
+    device = next(backbone.parameters()).device
+    pairs = data.train.tocoo()
+    users = torch.from_numpy(pairs.row.astype("int64")).to(device)  # [n]
+    items = torch.from_numpy(pairs.col.astype("int64")).to(device)  # [n]
+    sampler = SAMPLERS[settings.sampler](settings, loss, data, seed)
+    if setup := getattr(loss, "setup", None):
+        setup(_setup(data, device, seed))
+    parameters = [*backbone.parameters(), *loss.parameters()]
+    adam = torch.optim.Adam(parameters, lr=settings.lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    starts = range(0, len(users), settings.batch_size)
+    if settings.sampler == "in_batch" and len(users) - starts[-1] == 1:
+        starts = starts[:-1]  # a lone row has no negatives
+    best = _copy(backbone)
+    now = Progress()
+    if state is not None:
+        backbone.load_state_dict(state["backbone"])
+        loss.load_state_dict(state["loss"])
+        adam.load_state_dict(state["adam"])
+        best = state["best"]
+        curve = [Evaluation(**point) for point in state["progress"].pop("curve")]
+        now = Progress(**state["progress"], curve=curve)
+
+    def kept() -> dict[str, Any]:
+        return {
+            "backbone": backbone.state_dict(),
+            "loss": loss.state_dict(),
+            "adam": adam.state_dict(),
+            "best": best,
+            "progress": asdict(now),
+        }
+
+    def stopped_early() -> bool:
+        return settings.lr_schedule == "constant" and now.stale > settings.patience
+
+    started = perf_counter()
+    while now.epoch < settings.epochs and not stopped_early():
+        backbone.train()
+        if now.step == 0 and (on_epoch_start := getattr(loss, "on_epoch_start", None)):
+            with torch.no_grad():
+                on_epoch_start(*backbone.tables(), now.epoch)
+        order = torch.randperm(len(users), generator=generator(seed, "shuffle", now.epoch))
+        losses = torch.zeros(len(starts), device=device)
+        losses[: now.step] = torch.tensor(now.losses)
+        while now.step < len(starts):
+            rows = order[starts[now.step] : starts[now.step] + settings.batch_size]
+            batch_users, batch_items = users[rows], items[rows]  # [B]
+            scored = sampler(backbone, batch_users, batch_items, now.epoch, now.step)
+            pos, neg = scored.pos, scored.neg  # [B, K], [B, M]
+            if settings.scale not in (None, 1.0):
+                pos, neg = pos * settings.scale, neg * settings.scale
+            batch = Batch(
+                batch_users,
+                batch_items,
+                torch.tensor(now.epoch),
+                torch.tensor(now.step),
+                scored.neg_items,
+                scored.user_rows,
+                scored.item_rows,
+            )
+            total = loss(pos, neg, batch)
+            if settings.l2:
+                total = total + settings.l2 / (2 * len(rows)) * scored.squared
+            adam.zero_grad()
+            total.backward()
+            if settings.lr_schedule == "linear":
+                done = now.epoch * len(starts) + now.step
+                adam.param_groups[0]["lr"] = settings.lr * (
+                    1 - done / (settings.epochs * len(starts))
+                )
+            adam.step()
+            losses[now.step] = total.detach()
+            now.step += 1
+            if stop():
+                now.losses = losses[: now.step].tolist()
+                now.seconds_train += perf_counter() - started
+                keep(kept())
+                raise Interrupted
+        _check_finite(losses, now.epoch, settings, loss)
+        now.epoch, now.step, now.losses = now.epoch + 1, 0, []
+        if now.epoch % settings.eval_every and now.epoch < settings.epochs:
+            continue
+        now.seconds_train += perf_counter() - started
+        started = perf_counter()
+        backbone.eval()
+        recall, ndcg = evaluate(backbone)
+        now.seconds_eval += perf_counter() - started
+        now.curve.append(
+            Evaluation(
+                now.epoch - 1,
+                math.fsum(losses.tolist()) / len(losses),
+                recall,
+                ndcg,
+                now.seconds_train,
+            )
+        )
+        if recall > now.best_recall:
+            now.best_recall, now.best_epoch, now.stale = recall, now.epoch - 1, 0
+            best = _copy(backbone)
+        else:
+            now.stale += 1
+        show(now.curve[-1])
+        keep(kept())
+        started = perf_counter()
+    backbone.load_state_dict(best)
+    return now
+
+
+def _setup(data: Interactions, device: torch.device, seed: int) -> Setup:
+    return Setup(
+        data.n_users,
+        data.n_items,
+        torch.from_numpy(data.user_degrees).to(device),
+        torch.from_numpy(data.item_degrees).to(device),
+        device,
+        seed,
+    )
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _check_finite(losses: Tensor, epoch: int, settings: TrainSettings, loss: nn.Module) -> None:
+    broken = (~losses.isfinite()).nonzero()
+    if len(broken):
+        step = int(broken[0])
+        plain = {k: v for k, v in vars(loss).items() if isinstance(v, float | int)}
+        plain = {k: v for k, v in plain.items() if k != "training" and not k.startswith("_")}
+        hyper = ", ".join(f"{k}={v}" for k, v in (plain | {"lr": settings.lr}).items())
+        raise RunFailed(f"non-finite loss ({losses[step]}) at epoch {epoch}, step {step}: {hyper}")

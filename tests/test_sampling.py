@@ -1,0 +1,121 @@
+"""Samplers: what is drawn, what is scored, what L2 sums; each against the long way round."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from bslbench.backbones import MF
+from bslbench.config import TrainSettings
+from bslbench.losses import BSL, SL, Loss
+from bslbench.losses.base import as_loss
+from bslbench.sampling import SAMPLERS, Scored, stable_sum
+from tests.fixtures import tiny
+
+
+class Everything(Loss):
+    """Asks for all that a loss can ask for, in draw order."""
+
+    needs = frozenset({"negatives", "neg_items", "embeddings"})
+    tau = 0.5
+
+
+def score(sampler: str, loss: Loss, **changes: object) -> tuple[Scored, MF, Tensor, Tensor]:
+    data = tiny()
+    settings = TrainSettings.model_validate({"sampler": sampler, "n_negatives": 25} | changes)
+    backbone = MF(data, 8, torch.Generator().manual_seed(0))
+    users, items = torch.tensor([3, 7, 3, 20]), torch.from_numpy(data.train.indices[:4]).long()
+    scored = SAMPLERS[sampler](settings, loss, data, 0)(backbone, users, items, 2, 5)
+    return scored, backbone, users, items
+
+
+@pytest.mark.parametrize("sampler", ["own", "pool", "in_batch"])
+@pytest.mark.parametrize("kind", ["cosine", "inner"])
+@pytest.mark.parametrize("l2_negatives", [True, False])
+def test_scores_and_squares_are_those_of_the_items_named(
+    sampler: str, kind: str, l2_negatives: bool
+) -> None:
+    loss = Everything()
+    loss.n_pos = 3
+    scored, backbone, users, items = score(
+        sampler, loss, score_train=kind, l2_negatives=l2_negatives
+    )
+    user_rows, item_table = backbone.users[users], backbone.items
+    unit = normalize if kind == "cosine" else lambda x, dim=-1: x
+    expected = unit(user_rows) @ unit(item_table).T  # [B, I]
+    assert scored.neg_items is not None and scored.item_rows is not None
+    torch.testing.assert_close(scored.neg, expected.gather(1, scored.neg_items))
+    torch.testing.assert_close(scored.pos[:, :1], expected.gather(1, items[:, None]))
+    torch.testing.assert_close(scored.user_rows, user_rows)
+    torch.testing.assert_close(scored.item_rows, item_table[items])
+    squares = user_rows.square().sum() + item_table[items].square().sum()
+    if l2_negatives and sampler != "in_batch":
+        squares = squares + item_table[scored.neg_items].square().sum()
+    torch.testing.assert_close(scored.squared, squares)
+
+
+def test_in_batch_negatives_are_the_other_rows_items() -> None:
+    scored, _, _, items = score("in_batch", Everything())
+    assert scored.neg_items is not None
+    for row, negatives in enumerate(scored.neg_items.tolist()):
+        assert negatives == [item for other, item in enumerate(items.tolist()) if other != row]
+
+
+def test_logq_divides_exp_by_the_share_of_the_item() -> None:
+    plain, _, _, _ = score("in_batch", Everything())
+    corrected, _, _, _ = score("in_batch", Everything(), logq=True)
+    data = tiny()
+    share = torch.from_numpy(data.item_degrees / data.item_degrees.sum()).float()
+    assert plain.neg_items is not None
+    torch.testing.assert_close(
+        torch.exp(corrected.neg / 0.5), torch.exp(plain.neg / 0.5) / share[plain.neg_items]
+    )
+    torch.testing.assert_close(corrected.pos, plain.pos)
+
+
+def test_draws_differ_by_epoch_step_and_seed_and_repeat_otherwise() -> None:
+    data = tiny()
+    settings = TrainSettings(n_negatives=25)
+    items = torch.arange(4)[:, None]
+    drawn = {
+        key: SAMPLERS["own"](settings, SL(), data, key[0]).draw(items, key[1], key[2])[0].items
+        for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    }
+    assert len({tuple(index.flatten().tolist()) for index in drawn.values()}) == 4
+    again = SAMPLERS["own"](settings, SL(), data, 0).draw(items, 0, 0)[0].items
+    assert torch.equal(again, drawn[0, 0, 0])
+
+
+def test_extra_positives_are_train_items_of_the_user() -> None:
+    data = tiny()
+    loss = BSL(n_pos=40)
+    sampler = SAMPLERS["own"](TrainSettings(), loss, data, 0)
+    users = torch.tensor([5, 6])
+    own = torch.from_numpy(data.train[[5, 6]].indices[[0, 9]]).long()
+    drawn = sampler.positives(users, own, 0, 0)
+    assert torch.equal(drawn[:, 0], own)
+    for user, row in zip([5, 6], drawn.tolist(), strict=True):
+        assert set(row) == set(data.train[[user]].indices.tolist())
+
+
+def test_dropout_keeps_the_expectation_and_moves_with_the_step() -> None:
+    sampler = SAMPLERS["own"](TrainSettings(dropout=0.25), SL(), tiny(), 0)
+    rows = torch.ones(400, 50)
+    dropped = sampler.dropout(rows, 0, 0)
+    assert dropped.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert dropped.mean().item() == pytest.approx(1, abs=0.02)
+    assert not torch.equal(dropped, sampler.dropout(rows, 0, 1))
+    assert torch.equal(dropped, sampler.dropout(rows, 0, 0))
+
+
+def test_a_plain_module_is_a_loss_with_the_defaults() -> None:
+    loss = as_loss(torch.nn.Identity())
+    assert (loss.n_pos, loss.needs, loss.order_free) == (1, frozenset({"negatives"}), False)
+    assert (loss.score, loss.scale) == ("cosine", 1.0)
+
+
+def test_stable_sum_is_a_sum() -> None:
+    x = torch.arange(5000, dtype=torch.float64).requires_grad_()
+    stable_sum(x).backward()
+    assert stable_sum(x).item() == 5000 * 4999 / 2
+    assert x.grad is not None and (x.grad == 1).all()

@@ -1,0 +1,122 @@
+"""SDDMM and its gradients against float64, and the draws that feed it."""
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from bslbench.kernels import cpu
+from bslbench.kernels.norms import squared_norms
+from bslbench.kernels.sddmm import Index, item_block, sddmm, sddmm_reference
+
+
+def draw(
+    n_rows: int, n_items: int, n_pos: int, n_neg: int, key: int = 7, ordered: bool = False
+) -> tuple[Index, np.ndarray]:
+    block = item_block(n_items)
+    items = np.zeros((n_rows, n_pos + n_neg), np.int32)
+    offsets = np.zeros((n_rows, -(-n_items // block) + 1), np.int32)
+    order = np.zeros((n_rows, n_neg if ordered else 0), np.int32)
+    items[:, :n_pos] = np.random.default_rng(key).integers(0, n_items, (n_rows, n_pos))
+    cpu.draw_grouped(key, n_items, block, n_pos, items, offsets, order)
+    return Index(torch.from_numpy(items), torch.from_numpy(offsets), n_pos, block), order
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize(
+    ("n_rows", "n_items", "dim", "n_pos", "n_neg"),
+    [(37, 101, 16, 1, 33), (5, 40_000, 64, 16, 200), (3, 1, 7, 1, 1), (130, 5000, 20, 3, 0)],
+)
+def test_forward_and_gradients_equal_the_float64_reference(
+    cosine: bool, n_rows: int, n_items: int, dim: int, n_pos: int, n_neg: int
+) -> None:
+    draws = torch.Generator().manual_seed(0)
+    users = torch.randn(n_rows, dim, generator=draws)
+    items = torch.randn(n_items, dim, generator=draws)
+    weights = torch.randn(n_rows, n_pos + n_neg, generator=draws)
+    index, _ = draw(n_rows, n_items, n_pos, n_neg)
+    ours = [users.clone().requires_grad_(), items.clone().requires_grad_()]
+    exact = [users.double().requires_grad_(), items.double().requires_grad_()]
+    scores = sddmm(*ours, index, cosine=cosine)
+    expected = sddmm_reference(*exact, index, cosine=cosine)
+    (scores * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(scores.double(), expected, rtol=1e-5, atol=1e-5)
+    for mine, theirs in zip(ours, exact, strict=True):
+        assert mine.grad is not None and theirs.grad is not None
+        error = (mine.grad - theirs.grad).norm() / theirs.grad.norm().clamp_min(1e-12)
+        assert error < 1e-5 or theirs.grad.norm() < 1e-6
+
+
+def test_a_zero_row_gets_a_finite_gradient_as_from_normalize() -> None:
+    index, _ = draw(4, 50, 1, 10)
+    tables = [torch.zeros(4, 8), torch.randn(50, 8, generator=torch.Generator().manual_seed(1))]
+    ours, exact = ([t.clone().requires_grad_() for t in tables] for _ in range(2))
+    sddmm(*ours, index, cosine=True).sum().backward()
+    sddmm_reference(*exact, index, cosine=True).sum().backward()
+    assert ours[0].grad is not None and exact[0].grad is not None
+    assert ours[0].grad.isfinite().all()
+    torch.testing.assert_close(ours[0].grad, exact[0].grad, rtol=1e-4, atol=0)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads() -> None:
+    index, _ = draw(200, 3000, 2, 50)
+    outcomes = []
+    before = numba.get_num_threads()
+    for threads in (1, before):
+        numba.set_num_threads(threads)
+        draws = torch.Generator().manual_seed(3)
+        users = torch.randn(200, 32, generator=draws).requires_grad_()
+        items = torch.randn(3000, 32, generator=draws).requires_grad_()
+        scores = sddmm(users, items, index, cosine=True)
+        scores.square().sum(1).sum().backward()
+        outcomes.append([scores.detach(), users.grad, items.grad, draw(200, 3000, 2, 50)[0].items])
+    numba.set_num_threads(before)
+    for one, two in zip(*outcomes, strict=True):
+        assert one is not None and two is not None
+        assert torch.equal(one, two)
+
+
+def test_draws_are_uniform_grouped_and_a_function_of_key_and_row() -> None:
+    n_items = 1000
+    index, order = draw(2000, n_items, 1, 501, key=11, ordered=True)
+    drawn = index.items[:, 1:].numpy()
+    block = item_block(n_items)
+    assert (np.diff(drawn // block, axis=1) >= 0).all()
+    offsets = index.offsets.numpy()
+    assert (offsets[:, 0] == 1).all() and (offsets[:, -1] == 502).all()
+    for b in range(offsets.shape[1] - 1):
+        columns = index.items[0, offsets[0, b] : offsets[0, b + 1]]
+        assert ((columns // block) == b).all()
+    counts = np.bincount(drawn.ravel(), minlength=n_items)
+    expected = drawn.size / n_items
+    chi2 = ((counts - expected) ** 2 / expected).sum()
+    assert abs(chi2 - n_items) < 5 * np.sqrt(2 * n_items)
+    assert (np.sort(order, axis=1) == np.arange(501)).all()
+    in_draw_order = np.take_along_axis(drawn, order.astype(np.int64), axis=1)
+    column_means = in_draw_order.mean(axis=0)
+    assert abs(column_means - n_items / 2).max() < 6 * n_items / np.sqrt(12 * 2000)
+    again, _ = draw(10, n_items, 1, 501, key=11)
+    assert torch.equal(again.items[:, 1:], index.items[:10, 1:])
+    other, _ = draw(10, n_items, 1, 501, key=12)
+    assert not torch.equal(other.items[:, 1:], index.items[:10, 1:])
+
+
+def test_counts_weigh_the_own_item_and_the_negatives_only() -> None:
+    index, _ = draw(300, 70, 3, 40)
+    counts = np.zeros(70, np.float32)
+    cpu.count_items(index.items.numpy(), index.offsets.numpy(), index.block, 3, counts)
+    kept = np.concatenate([index.items[:, :1].numpy().ravel(), index.items[:, 3:].numpy().ravel()])
+    assert (counts == np.bincount(kept, minlength=70)).all()
+    cpu.count_items(index.items.numpy(), index.offsets[:, :0].numpy(), index.block, 3, counts)
+    assert (counts == np.bincount(index.items[:, 0].numpy(), minlength=70)).all()
+
+
+def test_squared_norms_equal_plain_torch() -> None:
+    x = torch.randn(50, 24, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    weights = torch.arange(50.0)
+    (squared_norms(x) * weights).sum().backward()
+    (y.square().sum(1) * weights).sum().backward()
+    assert x.grad is not None and y.grad is not None
+    torch.testing.assert_close(x.grad, y.grad)

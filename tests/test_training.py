@@ -1,0 +1,199 @@
+"""The loop: it learns, stops, decays, resumes in the same bits and says when it breaks."""
+
+import inspect
+import itertools
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from bslbench.backbones import BACKBONES, Backbone
+from bslbench.config import TrainSettings
+from bslbench.errors import RunFailed
+from bslbench.losses import LOSSES, SL
+from bslbench.losses.base import as_loss
+from bslbench.training import Interrupted, Progress, train
+from tests.fixtures import checkerboard, tiny
+
+
+def make(backbone: str = "mf", dim: int = 16, **settings: object) -> tuple[TrainSettings, Backbone]:
+    data = tiny()
+    made = BACKBONES[backbone](data, dim, torch.Generator().manual_seed(0))
+    return TrainSettings.model_validate({"n_negatives": 20, "dim": dim} | settings), made
+
+
+def recalls(*values: float) -> Any:
+    """Return an evaluation that gives these values one after the other, the last for ever."""
+    stream = itertools.chain(values, itertools.repeat(values[-1]))
+    return lambda backbone: (next(stream), 0.0)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_finds_the_diagonal_of_the_checkerboard(loss: str, backbone: str) -> None:
+    data = checkerboard()
+    cosine = LOSSES[loss].score == "cosine"
+    settings = TrainSettings(
+        epochs=60, lr=0.05, batch_size=64, n_negatives=20, score_train=LOSSES[loss].score
+    )
+    # Few dimensions: enough for parity, too few to learn single cells by heart.
+    model = BACKBONES[backbone](data, 4, torch.Generator().manual_seed(0))
+    # A low temperature would push hardest against the held-out item, drawn as a negative.
+    names = inspect.signature(LOSSES[loss].__init__).parameters
+    made = LOSSES[loss](**{name: 0.5 for name in names if name.startswith("tau")})
+    train(settings, data, model, made, seed=0, evaluate=rising())
+    users, items = (normalize(t.detach()) if cosine else t.detach() for t in model.tables())
+    scores = users @ items.T
+    scores[torch.from_numpy(data.train.toarray()).bool()] = -torch.inf
+    assert torch.equal(scores.argmax(1), torch.arange(data.n_users))
+
+
+def rising() -> Any:
+    """Return an evaluation that always improves, so that the last weights are kept."""
+    count = itertools.count()
+    return lambda backbone: (float(next(count)), 0.0)
+
+
+def test_stops_after_patience_and_keeps_the_best_weights() -> None:
+    settings, model = make(epochs=50, patience=2)
+    seen: list[Tensor] = []
+
+    def evaluate(backbone: Backbone) -> tuple[float, float]:
+        seen.append(backbone.tables()[0].detach().clone())
+        return [0.1, 0.3, 0.3, 0.2, 0.3][len(seen) - 1], 0.0
+
+    progress = train(settings, tiny(), model, SL(), seed=0, evaluate=evaluate)
+    assert (progress.epoch, progress.best_epoch) == (5, 1)
+    assert torch.equal(model.tables()[0], seen[1])
+
+
+def test_a_linear_schedule_decays_to_zero_and_never_stops_early() -> None:
+    settings, model = make(epochs=6, patience=0, lr_schedule="linear", batch_size=100, lr=0.5)
+    rates: list[float] = []
+    step = torch.optim.Adam.step
+
+    def spy(self: torch.optim.Adam) -> None:
+        rates.append(self.param_groups[0]["lr"])
+        step(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", spy)
+        progress = train(settings, tiny(), model, SL(), seed=0, evaluate=recalls(0.1))
+    assert progress.epoch == 6
+    assert rates == pytest.approx([0.5 * (1 - t / 18) for t in range(18)])
+
+
+def test_evaluates_every_n_epochs_and_at_the_end() -> None:
+    settings, model = make(epochs=7, eval_every=3)
+    progress = train(settings, tiny(), model, SL(), seed=0, evaluate=rising())
+    assert [point.epoch for point in progress.curve] == [2, 5, 6]
+
+
+def test_the_epoch_loss_is_the_mean_of_its_batches_with_l2() -> None:
+    settings, model = make(epochs=1, l2=0.5, batch_size=10_000)
+    users = torch.from_numpy(tiny().train.tocoo().row).long()
+    items = torch.from_numpy(tiny().train.tocoo().col).long()
+    squares = model.tables()[0][users].square().sum() + model.tables()[1][items].square().sum()
+    with_l2 = train(settings, tiny(), model, SL(), seed=0, evaluate=rising()).curve[0].loss
+    settings, model = make(epochs=1, l2=0.5, batch_size=10_000, l2_negatives=False)
+    without = train(settings, tiny(), model, SL(), seed=0, evaluate=rising()).curve[0].loss
+    settings, model = make(epochs=1, batch_size=10_000)
+    bare = train(settings, tiny(), model, SL(), seed=0, evaluate=rising()).curve[0].loss
+    assert without - bare == pytest.approx(0.5 / (2 * len(users)) * squares.item(), rel=1e-4)
+    assert with_l2 > without
+
+
+class Remembering(torch.nn.Module):
+    """A loss with a parameter, a buffer and a hook: all of it must survive a resume."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.margin = torch.nn.Parameter(torch.tensor(0.5))
+        self.register_buffer("average", torch.zeros(()))
+
+    def on_epoch_start(self, users: Tensor, items: Tensor, epoch: int) -> None:
+        self.average = 0.5 * self.average + users.norm() + epoch
+
+    def forward(self, pos: Tensor, neg: Tensor, batch: Any) -> Tensor:
+        self.average = 0.9 * self.average + 0.1 * pos.detach().mean()
+        rows = (self.margin - pos[:, 0] + neg[:, 0] * self.average).relu() + self.margin.square()
+        return rows.mean()
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 8])
+def test_a_run_cut_off_at_any_step_ends_in_the_same_bits(cut: int) -> None:
+    def run(**hooks: Any) -> tuple[Progress | None, dict[str, Tensor], dict[str, Tensor]]:
+        settings, model = make(epochs=4, batch_size=100, dropout=0.1, l2=1e-3)
+        loss = as_loss(Remembering())
+        progress = None
+        with suppress(Interrupted):
+            progress = train(settings, tiny(), model, loss, seed=4, evaluate=norm, **hooks)
+        return progress, model.state_dict(), loss.state_dict()
+
+    def norm(backbone: Backbone) -> tuple[float, float]:
+        return backbone.tables()[0].norm().item(), 0.0
+
+    whole, weights, memory = run()
+    kept: list[dict[str, Any]] = []
+    steps = itertools.count(1)
+    run(keep=lambda state: kept.append(clone(state)), stop=lambda: next(steps) == cut)
+    resumed, weights_again, memory_again = run(state=kept[-1])
+    assert whole is not None and resumed is not None
+    assert [p.loss for p in whole.curve] == [p.loss for p in resumed.curve]
+    for name, tensor in weights.items():
+        assert torch.equal(tensor, weights_again[name])
+    for name, tensor in memory.items():
+        assert torch.equal(tensor, memory_again[name])
+
+
+def clone(state: Any) -> Any:
+    """Return a deep copy by the way of a file, as resume has it."""
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+def test_a_run_killed_after_it_had_stopped_early_does_not_go_on() -> None:
+    settings, model = make(epochs=50, patience=1)
+    kept: list[dict[str, Any]] = []
+    hooks: dict[str, Any] = {"keep": lambda state: kept.append(clone(state))}
+    train(settings, tiny(), model, SL(), seed=0, evaluate=recalls(0.3, 0.1), **hooks)
+    again = train(settings, tiny(), model, SL(), seed=0, evaluate=recalls(0.9), state=kept[-1])
+    assert again.epoch == 3
+
+
+def test_a_non_finite_loss_is_named_with_epoch_step_and_settings() -> None:
+    settings, model = make(epochs=2, batch_size=100)
+
+    class Breaking(SL):
+        def forward(self, pos: Tensor, neg: Tensor, batch: Any = None) -> Tensor:
+            hit = (batch.epoch == 1) & (batch.step == 1)
+            return super().forward(pos, neg) + torch.where(hit, torch.inf, 0.0)
+
+    with pytest.raises(RunFailed, match=r"epoch 1, step 1: tau=0.2, lr=0.001"):
+        train(settings, tiny(), model, Breaking(tau=0.2), seed=0, evaluate=rising())
+
+
+def test_scale_multiplies_the_scores_before_the_loss() -> None:
+    class Seen(SL):
+        def forward(self, pos: Tensor, neg: Tensor, batch: Any = None) -> Tensor:
+            peaks.append(pos.detach().abs().max().item())
+            return super().forward(pos, neg)
+
+    peaks: list[float] = []
+    for scale in (1.0, 10.0):
+        settings, model = make(epochs=1, batch_size=10_000, scale=scale)
+        train(settings, tiny(), model, Seen(), seed=0, evaluate=rising())
+    assert peaks[1] == pytest.approx(10 * peaks[0])
+
+
+def test_in_batch_skips_a_last_batch_of_one_row() -> None:
+    settings, model = make(epochs=1, sampler="in_batch", batch_size=239)
+    progress = train(settings, tiny(), model, SL(), seed=0, evaluate=rising())
+    assert torch.tensor(progress.curve[0].loss).isfinite()
