@@ -1,0 +1,212 @@
+"""Full ranking: the places that a scorer gives to every user's held-out items."""
+
+import os
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from bslbench.data.interactions import Interactions
+from bslbench.errors import DataError
+from bslbench.kernels.topk import masked_topk
+
+DEPTH = 100
+"""Ranks are kept down to here; every metric at any cut-off up to it follows from them."""
+
+TOP = 20
+"""The primary cut-off: what `Ranks.top_counts` and `Ranks.tied` look at."""
+
+BLOCK_SCORES = 2**25
+"""Scores computed at a time (128 MiB), so that the cost of switching kernels does not show."""
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint8]
+
+
+class Scorer(Protocol):
+    """What ranking needs of a recommender."""
+
+    def __call__(self, users: Tensor) -> Tensor:
+        """Return the scores [n, n_items] float32 of `users` [n] int64, perhaps a reused buffer."""
+        ...
+
+
+class EmbeddingScorer:
+    """Scores users against all items by their embeddings.
+
+    Parameters
+    ----------
+    users, items
+        Tables [n_users, d] and [n_items, d] float32, on one device.
+    score
+        ``"cosine"`` divides rows by max(norm, 1e-12) first; ``"inner"`` takes them as they are.
+    """
+
+    def __init__(self, users: Tensor, items: Tensor, score: Literal["cosine", "inner"]) -> None:
+        users, items = users.detach(), items.detach()
+        if score == "cosine":
+            users, items = normalize(users, eps=1e-12), normalize(items, eps=1e-12)
+        self.users = users
+        self.items = items
+        self.scores = users.new_empty(0, len(items))
+
+    def __call__(self, users: Tensor) -> Tensor:
+        """Return the scores [n, n_items] of `users` [n] int64, valid until the next call."""
+        # With 1 to 3 rows for a thread BLAS takes another way, and the last bits would depend on
+        # the number of threads: so fill up to a multiple of 16 rows.
+        padded = pad(users, (0, -len(users) % 16))
+        if len(self.scores) < len(padded):
+            self.scores = self.users.new_empty(len(padded), len(self.items))
+        scores = torch.matmul(self.users[padded], self.items.T, out=self.scores[: len(padded)])
+        return scores[: len(users)]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where a scorer put the held-out items of each user: all that any metric needs.
+
+    Attributes
+    ----------
+    users
+        Evaluated users, ascending, [n] int32: those with held-out items and with train items.
+    indptr
+        [n + 1] int64: user i's items are entries ``indptr[i]`` up to ``indptr[i + 1]``.
+    ranks
+        [nnz] uint8, in the order of the split's CSR rows: 1 is best, 0 is beyond `DEPTH` (or
+        masked, where noise put a held-out item into train).
+    top_counts
+        [n_items] int32: how many evaluated users have the item among their best 20.
+    n_skipped
+        Users not evaluated.
+    tied
+        Share of evaluated users whose score at rank 20 equals that at rank 21.
+    """
+
+    users: I32
+    indptr: I64
+    ranks: U8
+    top_counts: I32
+    n_skipped: int
+    tied: float
+
+    def save(self, path: Path) -> None:
+        """Write to `path` (.npz, no pickle), whole or not at all; equal ranks give equal bytes."""
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            try:
+                np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+    @classmethod
+    def load(cls, path: Path) -> "Ranks":
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, damaged or something else.
+        """
+        try:
+            with path.open("rb") as file:
+                stored = np.load(file, allow_pickle=False)
+                arrays = {f.name: stored[f.name] for f in fields(cls)}
+            n_skipped, tied = int(arrays.pop("n_skipped")), float(arrays.pop("tied"))
+            ranks = cls(**arrays, n_skipped=n_skipped, tied=tied)
+            if len(ranks.indptr) != len(ranks.users) + 1 or ranks.indptr[-1] != len(ranks.ranks):
+                raise ValueError("its arrays do not fit together")
+        except Exception as error:  # damaged bytes make zipfile and numpy raise a dozen kinds
+            raise DataError(f"{path} cannot be read as ranks: {error}") from error
+        return ranks
+
+
+def tie_order(data: Interactions) -> I32:
+    """Return each item's place among equal scores, [n_items] int32; the lower place wins.
+
+    A permutation drawn from the fingerprint: ids go with popularity, so that ties broken by id
+    would let a collapsed model rank by popularity.
+    """
+    bits = np.random.PCG64(int(data.fingerprint, 16))  # raw bits: the same in all numpy versions
+    order = np.argsort(bits.random_raw(data.n_items), kind="stable")
+    places = np.empty(data.n_items, dtype=np.int32)
+    places[order] = np.arange(data.n_items, dtype=np.int32)
+    return places
+
+
+def rank_all(
+    scorer: Scorer,
+    data: Interactions,
+    split: Literal["valid", "test"],
+    device: torch.device | str = "cpu",
+) -> Ranks:
+    """Rank all items for every user and return the ranks of the items in `split`.
+
+    Left out of each user's ranking: train, and for test also what was held out as valid.
+    Users without items in `split` or in train are skipped.
+
+    Parameters
+    ----------
+    scorer
+        Called with blocks of ascending user ids on `device`.
+    data
+        With the (possibly noisy) train split that the scorer was fitted on.
+    """
+    relevant, seen = data.test, data.train
+    if split == "valid":
+        relevant = data.valid
+    elif data.valid.nnz:
+        seen = data.train + data.valid
+    users = np.flatnonzero((np.diff(relevant.indptr) > 0) & (data.user_degrees > 0))
+    relevant, seen = relevant[users], seen[users]
+    seen.sort_indices()
+    indptr = relevant.indptr.astype(np.int64)
+    order = tie_order(data)
+    ranks = np.zeros(relevant.nnz, dtype=np.uint8)
+    top_counts = np.zeros(data.n_items, dtype=np.int32)
+    n_tied = 0
+    n_rows = max(16, min(1024, BLOCK_SCORES // data.n_items))
+    for first in range(0, len(users), n_rows):
+        block = slice(first, min(first + n_rows, len(users)))
+        rows = slice(first, block.stop + 1)
+        scores = scorer(torch.from_numpy(users[block]).to(device))  # (n, I)
+        best = masked_topk(scores, seen.indptr[rows], seen.indices, order, DEPTH)
+        items, top_scores = (x.cpu().numpy() for x in best)  # (n, DEPTH)
+        _write_ranks(items, indptr[rows], relevant.indices, data.n_items, ranks)
+        shown = items[:, :TOP]
+        top_counts += np.bincount(shown[shown >= 0], minlength=data.n_items).astype(np.int32)
+        tied = (top_scores[:, TOP - 1] == top_scores[:, TOP]) & (items[:, TOP] >= 0)
+        n_tied += int(tied.sum())
+    return Ranks(
+        users=users.astype(np.int32),
+        indptr=indptr,
+        ranks=ranks,
+        top_counts=top_counts,
+        n_skipped=data.n_users - len(users),
+        tied=n_tied / max(1, len(users)),
+    )
+
+
+@numba.njit(cache=True)
+def _write_ranks(items: I32, indptr: I64, indices: I32, n_items: int, ranks: U8) -> None:
+    """Write the ranks of CSR rows `indptr`, `indices` in `items` [n, DEPTH] (-1: no item)."""
+    place = np.zeros(n_items + 1, np.uint8)  # of -1: the last one, which nobody asks for
+    for i in range(len(items)):
+        for r in range(items.shape[1]):
+            place[items[i, r]] = r + 1
+        for j in range(indptr[i], indptr[i + 1]):
+            ranks[j] = place[indices[j]]
+        for r in range(items.shape[1]):
+            place[items[i, r]] = 0

@@ -1,0 +1,119 @@
+"""The k best of each row of scores, on the CPU: most scores are looked at once, 16 at a time.
+
+Scores are compared as integers in the same order as the floats, which vectorises, leaves no
+special case for NaN, and lets (score, place in the tie order) be packed into one 64-bit key.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+CHUNK = 64
+"""Scores that are passed over together if their maximum is too small."""
+
+MAGNITUDE = np.int32(0x7FFFFFFF)
+INFINITY = np.int32(0x7F800000)
+LOWEST = np.int32(-0x7F800000)
+"""What minus infinity, and NaN with it, becomes as an integer."""
+
+
+@numba.njit(inline="always", cache=True)
+def _ordered(bits: Any) -> Any:
+    """Map the bits of a float32 to an integer of the same order; -0 = 0, NaN = -infinity."""
+    magnitude = bits & MAGNITUDE
+    if magnitude > INFINITY:
+        return LOWEST
+    sign = bits >> np.int32(31)  # 0 or -1
+    return np.int32((magnitude ^ sign) - sign)  # without a branch to mispredict
+
+
+@numba.njit(inline="always", cache=True)
+def _bits(ordered: Any) -> Any:
+    """Return the float32 bits of an integer from `_ordered`."""
+    return ordered if ordered >= 0 else np.int32(~MAGNITUDE | -ordered)
+
+
+@numba.njit(inline="always", cache=True)
+def _largest(values: Any, k: int) -> Any:
+    """Return the k largest of `values`, the smallest of them first."""
+    return np.partition(values, len(values) - k)[len(values) - k :]
+
+
+@numba.njit(parallel=True, cache=True, nogil=True)
+def masked_topk(
+    bits: I32, seen_indptr: I64, seen_indices: I32, tie_order: I32, items: I32, top_bits: I32
+) -> None:
+    """Write the k best unseen items of each row, best first; places left over get item -1.
+
+    A row costs one pass for the maxima of its chunks. At least k of the largest k + (number of
+    seen items) maxima belong to unseen items, so the smallest of these maxima is a lower bound for
+    what can be among the k best, and only chunks that reach it are opened.
+
+    Parameters
+    ----------
+    bits
+        Scores [n, I] float32, viewed as int32.
+    seen_indptr, seen_indices
+        CSR rows [n + 1], [nnz]: items that must not appear, ascending within a row.
+    tie_order
+        [I]: of two items with equal scores the one with the lower number is better.
+    items, top_bits
+        [n, k], written: items, and their scores viewed as int32.
+    """
+    n_rows, n_items = bits.shape
+    k = items.shape[1]
+    n_chunks = n_items // CHUNK  # the items left over are always looked at
+    by_order = np.empty(n_items, np.int32)
+    for item in range(n_items):
+        by_order[tie_order[item]] = item
+    for i in numba.prange(n_rows):
+        row = bits[i]
+        maxima = np.empty(n_chunks, np.int32)
+        for c in range(n_chunks):
+            chunk = row[c * CHUNK : (c + 1) * CHUNK]
+            highest = LOWEST
+            for j in range(CHUNK):
+                highest = max(highest, _ordered(chunk[j]))
+            maxima[c] = highest
+        seen, seen_end = seen_indptr[i], seen_indptr[i + 1]
+        enough = k + seen_end - seen
+        bound = _largest(maxima, enough)[0] if enough <= n_chunks else LOWEST
+
+        keys = np.empty(8 * k, np.int64)  # score above, inverted tie order below
+        n_keys = 0
+        floor = np.iinfo(np.int64).min
+        for c in range(n_chunks + 1):
+            if c < n_chunks and maxima[c] < bound:
+                continue
+            for j in range(c * CHUNK, min(n_items, (c + 1) * CHUNK)):
+                score = _ordered(row[j])
+                if score < bound:
+                    continue
+                key = (np.int64(score) << 32) | np.int64(n_items - 1 - tie_order[j])
+                if key < floor:
+                    continue
+                while seen < seen_end and seen_indices[seen] < j:
+                    seen += 1
+                if seen < seen_end and seen_indices[seen] == j:
+                    continue
+                keys[n_keys] = key
+                n_keys += 1
+                if n_keys == len(keys):
+                    keys[:k] = _largest(keys, k)
+                    n_keys = k
+                    floor = keys[0]
+                    bound = np.int32(floor >> 32)
+
+        n_best = min(k, n_keys)
+        best = np.sort(_largest(keys[:n_keys], n_best))
+        items[i, n_best:] = -1
+        top_bits[i, n_best:] = _bits(LOWEST)
+        for r in range(n_best):
+            key = best[n_best - 1 - r]
+            items[i, r] = by_order[n_items - 1 - (key & 0xFFFFFFFF)]
+            top_bits[i, r] = _bits(np.int32(key >> 32))
