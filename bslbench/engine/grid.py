@@ -1,0 +1,165 @@
+"""From a grid to its cells: names looked up, axes multiplied, every setting resolved."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bslbench.backbones import BACKBONES
+from bslbench.catalog import DatasetSpec
+from bslbench.config import REFERENCE, Cell, Grid, Scalar, TrainSettings, validated
+from bslbench.data.interactions import Interactions
+from bslbench.data.load import load
+from bslbench.errors import ConfigError, suggest
+from bslbench.losses import LOSSES
+from bslbench.losses.base import declared
+from bslbench.plugins import Plugin, find
+from bslbench.references import REFERENCES
+
+GRIDS = Path(__file__).parent.parent / "grids"
+
+
+def find_grid(name: str) -> Grid:
+    """Return a grid by the name of one of ours or by the path of a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or it is malformed.
+    """
+    ours = {path.stem: path for path in GRIDS.glob("*.toml")}
+    if name in ours:
+        return Grid.from_toml(ours[name])
+    if name.endswith(".toml"):
+        return Grid.from_toml(Path(name))
+    raise ConfigError(f"no grid named '{name}'{suggest(name, ours)} (a file ends in .toml)")
+
+
+def expand(
+    grid: Grid, data: Path | None = None, catalog: Mapping[str, DatasetSpec] | None = None
+) -> list[Cell]:
+    """Return the cells of a grid, in the order of its axes, no two alike.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is unknown, a setting that nothing in the grid has, or one that cannot act.
+    """
+    if not grid.losses and not grid.references:
+        raise ConfigError(f"grid '{grid.name}' has neither losses nor references")
+    losses = [find(name, LOSSES, "loss") for name in grid.losses]
+    backbones = [find(name, BACKBONES, "backbone") for name in grid.backbones]
+    for name in grid.references:
+        if name not in REFERENCES:
+            raise ConfigError(f"no reference named '{name}'{suggest(name, REFERENCES)}")
+    _check_keys(grid, losses, backbones)
+    cells: dict[str, Cell] = {}
+    for dataset in grid.datasets:
+        loaded = load(dataset, data, catalog)
+        made = itertools.chain(
+            _references(grid, loaded),
+            *(_trained(grid, loaded, b, n) for b in backbones for n in losses),
+        )
+        for cell in made:
+            if not any(_excluded(cell, rule) for rule in grid.exclude):
+                cells.setdefault(cell.id, cell)
+    if not cells:
+        raise ConfigError(f"grid '{grid.name}' excludes every cell it has")
+    return list(cells.values())
+
+
+def _check_keys(grid: Grid, losses: list[Plugin], backbones: list[Plugin]) -> None:
+    known = set(TrainSettings.model_fields).union(*(p.parameters() for p in losses + backbones))
+    for where, keys in [("set", grid.set), *(("override", o.set) for o in grid.override)]:
+        for key in keys:
+            if key not in known:
+                raise ConfigError(
+                    f"grid '{grid.name}': {where}: no loss, backbone or training setting here "
+                    f"has a '{key}'{suggest(key, known)}"
+                )
+
+
+def _references(grid: Grid, data: Interactions) -> Iterator[Cell]:
+    for name, seed in itertools.product(grid.references, grid.seed_list()):
+        yield Cell(
+            dataset=data.name,
+            fingerprint=data.fingerprint,
+            backbone=REFERENCE,
+            loss=name,
+            seed=seed,
+            selection=grid.selection,
+        )
+
+
+def _trained(grid: Grid, data: Interactions, backbone: Plugin, loss: Plugin) -> Iterator[Cell]:
+    given: dict[str, Scalar | list[Scalar]] = dict(grid.set)
+    origin = dict.fromkeys(given, f"grid {grid.name}")
+    for override in grid.override:
+        if override.matches(dataset=data.name, backbone=backbone.name, loss=loss.name):
+            given |= override.set
+            origin |= dict.fromkeys(override.set, f"grid {grid.name}, override")
+    defaults, lacking = _loss_defaults(loss)
+    known = {*TrainSettings.model_fields, *loss.parameters(), *backbone.parameters()} - lacking
+    given = {key: value for key, value in given.items() if key in known}
+    axes = [value if isinstance(value, list) else [value] for value in given.values()]
+    where = f"grid '{grid.name}', {loss.name} on {backbone.name}"
+    for values, seed in itertools.product(itertools.product(*axes), grid.seed_list()):
+        chosen = dict(zip(given, values, strict=True))
+        settings = {k: v for k, v in chosen.items() if k in TrainSettings.model_fields}
+        train = validated(TrainSettings, defaults | settings, where)
+        cell = Cell(
+            dataset=data.name,
+            fingerprint=data.fingerprint,
+            backbone=backbone.name,
+            loss=loss.name,
+            seed=seed,
+            selection=grid.selection,
+            train=_sensible(train, loss, where),
+            loss_params=loss.resolve(chosen),
+            backbone_params=backbone.resolve(chosen),
+            loss_source=loss.source,
+            backbone_source=backbone.source,
+            loss_path=loss.spec,
+            backbone_path=backbone.spec,
+        )
+        sources = {key: f"loss {loss.name}" if key in defaults else "default" for key in known}
+        yield cell.model_copy(update={"origin": sources | {k: origin[k] for k in chosen}})
+
+
+def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:
+    """Return the training settings that the loss decides, and those that it does not have."""
+    score = declared(loss.cls, "score")
+    defaults = {"score_train": score, "score_test": score, "scale": declared(loss.cls, "scale")}
+    defaults["n_negatives"] = declared(loss.cls, "n_negatives")
+    lacking = {"scale"} if defaults["scale"] is None else set()
+    if "negatives" not in declared(loss.cls, "needs"):
+        defaults |= {"sampler": "none", "n_negatives": 0}
+        lacking |= {"sampler", "n_negatives", "l2_negatives", "logq"}
+    return defaults, lacking
+
+
+def _sensible(train: TrainSettings, loss: Plugin, where: str) -> TrainSettings:
+    """Return the settings with what cannot act made the same everywhere.
+
+    Raises
+    ------
+    ConfigError
+        For a combination that would be ignored or cannot be trained.
+    """
+    takes_negatives = "negatives" in declared(loss.cls, "needs")
+    if train.sampler == "in_batch":
+        if train.batch_size < 2:
+            raise ConfigError(f"{where}: in_batch negatives need a batch_size of at least 2")
+        train = train.model_copy(update={"n_negatives": train.batch_size - 1})
+    if takes_negatives and (train.sampler == "none" or train.n_negatives == 0):
+        raise ConfigError(f"{where}: the loss needs negatives: set a sampler and n_negatives >= 1")
+    if train.logq and train.sampler != "in_batch":
+        raise ConfigError(f"{where}: logq acts on in_batch negatives only")
+    if train.logq and "tau" not in loss.parameters():
+        raise ConfigError(f"{where}: logq needs a loss with a temperature 'tau'")
+    return train
+
+
+def _excluded(cell: Cell, rule: Mapping[str, Scalar]) -> bool:
+    flat = cell.flat()
+    return all(key in flat and flat[key] == value for key, value in rule.items())

@@ -1,0 +1,344 @@
+"""Grids to cells to results: ids, axes, skipping, failing, resuming, the same bytes every time."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import bslbench
+from bslbench.config import Cell, Grid
+from bslbench.engine import cell as cells
+from bslbench.engine.executors import run_inline
+from bslbench.engine.grid import GRIDS, expand, find_grid
+from bslbench.engine.store import Store
+from bslbench.errors import ConfigError, DataError, RunFailed
+from bslbench.training import Evaluation, Interrupted
+
+SMALL = "synthetic?users=200&items=120&interactions=4000"
+USER_LOSSES = Path(__file__).with_name("user_losses.py")
+
+
+class Quiet:
+    """A watcher that remembers which cells were started."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    def planned(self, n_cells: int, n_finished: int) -> None: ...
+
+    def started(self, cell: Cell) -> None:
+        self.ran.append(cell.id)
+
+    def evaluated(self, cell: Cell, evaluation: Evaluation) -> None: ...
+
+    def ended(self, cell: Cell, failure: str = "") -> None: ...
+
+
+def grid(**changes: Any) -> Grid:
+    settings = {"epochs": 3, "n_negatives": 20, "dim": 8, "batch_size": 512} | changes.pop(
+        "set", {}
+    )
+    content = {"name": "trial", "datasets": [SMALL], "losses": ["sl"], "set": settings} | changes
+    return Grid.model_validate(content)
+
+
+def run(asked: Grid, root: Path, **options: Any) -> tuple[Quiet, Any]:
+    watcher = Quiet()
+    return watcher, run_inline(asked.name, expand(asked), Store(root), watcher, **options)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# From a grid to its cells
+
+
+def test_axes_multiply_and_a_list_is_an_axis() -> None:
+    made = expand(grid(losses=["sl", "bpr"], seeds=2, set={"tau": [0.1, 0.2], "lr": [0.1, 0.2]}))
+    assert len(made) == 2 * 2 * 2 + 2 * 2  # bpr has no tau
+    assert len({cell.id for cell in made}) == len(made)
+
+
+def test_a_loss_decides_what_the_grid_leaves_open() -> None:
+    sl, bpr = expand(Grid(datasets=[SMALL], losses=["sl", "bpr"]))
+    assert sl.train is not None and bpr.train is not None
+    assert (sl.train.score_train, sl.train.n_negatives, sl.train.scale) == ("cosine", 800, None)
+    assert (bpr.train.score_train, bpr.train.n_negatives, bpr.train.scale) == ("inner", 1, 1.0)
+    assert sl.origin["n_negatives"] == "loss sl"
+
+
+def test_overrides_win_and_exclude_drops() -> None:
+    asked = grid(
+        losses=["sl", "bpr"],
+        override=[{"when": {"loss": "bpr"}, "set": {"lr": [0.5, 0.6]}}],
+        exclude=[{"loss": "bpr", "lr": 0.6}],
+    )
+    assert [(c.loss, c.train.lr) for c in expand(asked) if c.train] == [("sl", 1e-3), ("bpr", 0.5)]
+    assert expand(asked)[1].origin["lr"] == "grid trial, override"
+
+
+def test_the_id_moves_with_what_is_measured_and_only_with_that(tmp_path: Path) -> None:
+    [base] = expand(grid())
+    assert expand(grid(name="other", description="said otherwise"))[0].id == base.id
+    assert expand(grid(set={"tau": 0.1}))[0].id == base.id  # the default, spelt out
+    changes: list[dict[str, Any]] = [
+        {"set": {"tau": 0.11}},
+        {"set": {"lr": 2e-3}},
+        {"selection": "test"},
+        {"seeds": [1]},
+        {"datasets": [f"{SMALL}&seed=1"]},
+    ]
+    ids = {expand(grid(**change))[0].id for change in changes}
+    assert len(ids) == len(changes) and base.id not in ids
+    assert Cell.model_validate(base.model_dump() | {"protocol": base.protocol + 1}).id != base.id
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": ["sll"]}, "no loss named 'sll'; did you mean 'sl'"),
+        ({"backbones": ["mfa"]}, "no backbone named 'mfa'; did you mean 'mf'"),
+        ({"datasets": ["yelp"]}, "no dataset named 'yelp'; did you mean 'yelp2018'"),
+        ({"references": ["popular"]}, "no reference named 'popular'; did you mean 'popularity'"),
+        ({"set": {"taw": 0.1}}, "has a 'taw'; did you mean 'tau'"),
+        ({"set": {"epochs": 0}}, "epochs: Input should be greater than or equal to 1"),
+        ({"set": {"tau": "hot"}}, "sl: tau = 'hot' is not of type float"),
+        ({"set": {"logq": True}}, "logq acts on in_batch negatives only"),
+        ({"set": {"sampler": "none"}}, "the loss needs negatives"),
+        ({"losses": []}, "has neither losses nor references"),
+        ({"exclude": [{"loss": "sl"}]}, "excludes every cell"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_with_the_mend(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        expand(grid(**changes))
+
+
+def test_in_batch_cells_do_not_differ_by_a_number_of_negatives_that_cannot_act() -> None:
+    made = expand(grid(set={"sampler": ["own", "in_batch"], "n_negatives": [10, 20]}))
+    assert [c.train.n_negatives for c in made if c.train] == [10, 511, 20]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in GRIDS.glob("*.toml")])
+def test_every_grid_of_ours_is_well_formed(name: str) -> None:
+    assert find_grid(name).description
+
+
+def test_grid_files_are_named_with_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('datasets = ["synthetic"]\nlosess = ["sl"]\n')
+    with pytest.raises(ConfigError, match=r"mine.toml: unknown key 'losess'; .* 'losses'"):
+        find_grid(str(path))
+    path.write_text("datasets = [\n")
+    with pytest.raises(ConfigError, match=r"mine.toml: not valid TOML: .*at "):
+        find_grid(str(path))
+    with pytest.raises(ConfigError, match=r"gone.toml: No such file"):
+        find_grid(str(tmp_path / "gone.toml"))
+    with pytest.raises(ConfigError, match="no grid named 'quik'; did you mean 'quick'"):
+        find_grid("quik")
+
+
+# What a run leaves behind
+
+
+def test_a_grid_leaves_tidy_results_and_is_not_trained_twice(tmp_path: Path) -> None:
+    asked = grid(references=["popularity"], losses=["sl", "bsl"], seeds=2, set={"tau": [0.1, 0.2]})
+    watcher, outcome = run(asked, tmp_path)
+    assert (outcome.finished, outcome.skipped, outcome.failed) == (10, 0, {})
+    metrics = rows(tmp_path / "trial" / "metrics.csv")
+    assert list(metrics[0])[:9] == [
+        *("run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "noise_fneg"),
+        *("seed", "selection"),
+    ]
+    assert list(metrics[0])[-5:] == ["split", "metric", "k", "group", "value"]
+    assert "tau" in metrics[0]
+    assert {row["tau"] for row in metrics} == {"0.1", "0.2", ""}
+    assert len(metrics) == 10 * 2 * 6 * 4  # runs x splits x metrics x cut-offs
+    assert all(0 <= float(row["value"]) <= 1 for row in metrics)
+    before = (tmp_path / "trial" / "metrics.csv").read_bytes()
+    watcher, outcome = run(asked, tmp_path)
+    assert (watcher.ran, outcome.skipped) == ([], 10)
+    assert (tmp_path / "trial" / "metrics.csv").read_bytes() == before
+    watcher, outcome = run(grid(name="another", losses=["sl"]), tmp_path)
+    assert (watcher.ran, outcome.skipped) == ([], 1)
+    assert len(rows(tmp_path / "another" / "metrics.csv")) == 48
+
+
+def test_only_fields_that_vary_are_columns(tmp_path: Path) -> None:
+    run(grid(losses=["sl", "bpr"], seeds=2), tmp_path)
+    columns = list(rows(tmp_path / "trial" / "metrics.csv")[0])
+    assert {"tau", "score_train", "score_test", "scale"} <= set(columns)
+    assert not {"lr", "dim", "epochs", "fingerprint", "protocol"} & set(columns)
+
+
+def test_a_run_says_where_it_came_from(tmp_path: Path) -> None:
+    run(grid(seeds=[4]), tmp_path)
+    [folder] = (tmp_path / "runs").iterdir()
+    info = json.loads((folder / "run.json").read_text())
+    assert info["canonical"]["train"]["epochs"] == 3
+    assert info["origin"]["epochs"] == "grid trial"
+    assert info["origin"]["lr"] == "default"
+    assert info["outcome"]["torch"] == torch.__version__
+    assert {"seconds_load", "seconds_train", "seconds_eval"} <= set(info["outcome"])
+    assert [row["epoch"] for row in rows(folder / "curve.csv")] == ["0", "1", "2"]
+    [record] = rows(tmp_path / "trial" / "runs.csv")
+    assert record["status"] == "finished" and record["users_evaluated"] == "200"
+
+
+def test_threads_do_not_change_a_byte(tmp_path: Path) -> None:
+    before = torch.get_num_threads(), numba.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        numba.set_num_threads(min(threads, before[1]))
+        asked = grid(losses=["sl", "bsl_inbatch"], set={"l2": 1e-3, "dropout": 0.1})
+        run(asked, tmp_path / str(threads), save_model=True)
+    torch.set_num_threads(before[0])
+    numba.set_num_threads(before[1])
+    one, two = (tmp_path / str(threads) / "trial" / "metrics.csv" for threads in (1, 2))
+    assert one.read_bytes() == two.read_bytes()
+    for model in (tmp_path / "1" / "runs").glob("*/model.safetensors"):
+        other = tmp_path / "2" / "runs" / model.parent.name / model.name
+        assert model.read_bytes() == other.read_bytes()
+
+
+def test_a_saved_model_gives_the_ranks_that_were_reported(tmp_path: Path) -> None:
+    run(grid(set={"epochs": 8}), tmp_path, save_model=True)
+    [folder] = (tmp_path / "runs").iterdir()
+    tables = load_file(folder / "model.safetensors")
+    data = bslbench.data.load.load(SMALL)
+    from bslbench.data.splits import hold_out
+
+    split = hold_out(data, "valid")
+    unit = {name: torch.nn.functional.normalize(table) for name, table in tables.items()}
+    scores = unit["users"] @ unit["items"].T
+    seen = torch.from_numpy((split.train + split.valid).toarray()).bool()
+    scores[seen] = -torch.inf
+    top = scores.topk(20, dim=1).indices
+    test = torch.from_numpy(split.test.toarray()).float()
+    recall = (test.gather(1, top).sum(1) / test.sum(1)).mean().item()
+    [reported] = [
+        float(row["value"])
+        for row in rows(tmp_path / "trial" / "metrics.csv")
+        if (row["split"], row["metric"], row["k"]) == ("test", "Recall", "20")
+    ]
+    assert recall == pytest.approx(reported, abs=1e-6)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep the state at every evaluation."""
+    monkeypatch.setattr(cells, "KEEP_EVERY", 0.0)
+    yield
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("loss", ["sl", "DirectAU", "SLatK", "AdvInfoNCE"])
+@pytest.mark.parametrize("stop_after", [5, 13])
+def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
+    tmp_path: Path, loss: str, stop_after: int
+) -> None:
+    name = loss if loss == "sl" else f"{USER_LOSSES}:{loss}"
+    [cell] = expand(grid(losses=[name], set={"epochs": 4}))
+    cells.run_cell(cell, Store(tmp_path / "whole"), save_model=True)
+    store = Store(tmp_path / "cut")
+    steps = iter(range(stop_after))
+    with pytest.raises(Interrupted):
+        cells.run_cell(cell, store, save_model=True, stop=lambda: next(steps, None) is None)
+    run_folder = store.run(cell.id)
+    assert run_folder.status() == "missing" and run_folder.file("state.pt").exists()
+    cells.run_cell(cell, store, save_model=True)
+    assert not run_folder.file("state.pt").exists()
+    for file in ("metrics.csv", "model.safetensors", "ranks.npz"):
+        whole = Store(tmp_path / "whole").run(cell.id).file(file)
+        assert run_folder.file(file).read_bytes() == whole.read_bytes()
+
+
+def test_a_damaged_state_starts_afresh(tmp_path: Path) -> None:
+    [cell] = expand(grid())
+    store = Store(tmp_path)
+    store.run(cell.id).folder.mkdir(parents=True)
+    store.run(cell.id).file("state.pt").write_bytes(b"not a state")
+    cells.run_cell(cell, store)
+    assert store.run(cell.id).status() == "finished"
+
+
+def test_a_failed_run_leaves_its_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text(
+        "import torch\nclass Broken(torch.nn.Module):\n"
+        "    def forward(self, pos, neg, batch):\n        return pos.sum() / None\n"
+    )
+    asked = grid(losses=[f"{broken}:Broken", "sl"])
+    _, outcome = run(asked, tmp_path)
+    assert outcome.finished == 1
+    [reason] = outcome.failed.values()
+    assert reason.startswith(f"{broken}, line 4: TypeError")
+    failed = next(c for c in expand(asked) if c.loss == "Broken")
+    failure = Store(tmp_path).run(failed.id).failure()
+    assert failure is not None and failure["reason"] == reason
+    assert "Traceback" in failure["traceback"]
+    assert {r["status"] for r in rows(tmp_path / "trial" / "runs.csv")} == {"finished", "failed"}
+    watcher, _ = run(asked, tmp_path)
+    assert watcher.ran == [failed.id]  # retried, and only that
+
+
+def test_a_loss_of_the_users_own_gets_a_new_id_when_its_source_changes(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_bytes(USER_LOSSES.read_bytes())
+    asked = grid(losses=[f"{mine}:DirectAU"])
+    [first] = expand(asked)
+    run(asked, tmp_path)
+    assert (Store(tmp_path).run(first.id).folder / "mine.py").exists()
+    mine.write_text(mine.read_text() + "\n# another version\n")
+    [second] = expand(asked)
+    assert second.id != first.id
+    assert first.train is not None and first.train.sampler == "none"
+
+
+def test_a_folder_that_holds_another_run_is_not_trusted(tmp_path: Path) -> None:
+    run(grid(), tmp_path)
+    [folder] = (tmp_path / "runs").iterdir()
+    info = json.loads((folder / "run.json").read_text())
+    info["canonical"]["train"]["lr"] = 7
+    (folder / "run.json").write_text(json.dumps(info))
+    with pytest.raises(DataError, match="holds another run than its name says"):
+        run(grid(), tmp_path)
+
+
+def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    [cell] = expand(grid())
+    run_folder = Store(tmp_path).run(cell.id)
+    run_folder.folder.mkdir(parents=True)
+    held = FileLock(run_folder.file(".lock"))
+    with held, pytest.raises(RunFailed, match="is being trained by another process"):
+        cells.run_cell(cell, Store(tmp_path))
+    assert run_folder.failure() is None
+
+
+def test_python_is_a_third_way_to_the_same_store(tmp_path: Path) -> None:
+    run(grid(), tmp_path)
+    frame = bslbench.run(grid(), results_dir=tmp_path)
+    again = bslbench.results("trial", results_dir=tmp_path)
+    assert frame.equals(again) and len(frame) == 48
+    assert frame["value"].dtype == float
+    with pytest.raises(ConfigError, match=r"no results of a grid 'trail'.*did you mean 'trial'"):
+        bslbench.results("trail", results_dir=tmp_path)
+
+
+def test_the_public_names_are_exactly_those_promised() -> None:
+    for name in bslbench.__all__:
+        assert getattr(bslbench, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = bslbench.nothing
