@@ -1,0 +1,353 @@
+"""The commands: parse, call, show. Heavy imports stand inside the command that needs them."""
+
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bslbench import __version__
+from bslbench.errors import BslbenchError, ConfigError, DownloadError, suggest
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Results = Annotated[Path, typer.Option("--results", help="Where runs and tables are kept.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Data folder; else BSLBENCH_DATA, else the user cache."),
+]
+Catalog = Annotated[
+    Path | None, typer.Option("--catalog", help="A datasets.toml that extends the packaged one.")
+]
+
+
+class Kind(StrEnum):
+    """What `list` can show."""
+
+    datasets = "datasets"
+    losses = "losses"
+    backbones = "backbones"
+    grids = "grids"
+
+
+class Format(StrEnum):
+    """How `report` writes a table."""
+
+    console = "console"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"bslbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Start with: bslbench train --grid quick && bslbench report")
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Which loss function should a recommender be trained with? Same protocol, every loss."""
+
+
+@app.command(epilog="Example: bslbench download yelp2018 gowalla")
+def download(
+    names: Annotated[list[str] | None, typer.Argument(help="Datasets of the catalog.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every dataset.")] = False,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Copy from DIR/<dataset>/<file>, checked too.")
+    ] = None,
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", help="Fetch from URL/<dataset>/<file> instead.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Fetch again what is there.")] = False,
+    data: Data = None,
+    catalog: Catalog = None,
+) -> None:
+    """Fetch datasets: resumed where cut off, verified by size and checksum."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from bslbench import catalog as catalogs
+    from bslbench.download import download as fetch
+
+    known = catalogs.load_catalog(catalog)
+    wanted = list(known) if everything else names or []
+    if not wanted:
+        raise ConfigError("name a dataset (bslbench list datasets), or say --all")
+    specs = [catalogs.get(known, name) for name in dict.fromkeys(wanted)]
+    folder = catalogs.data_dir(data)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    failures = []
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bars.add_task(file, total=total)
+            bars.update(tasks[file], completed=done, total=total)
+
+        for spec in specs:
+            try:
+                fetched = fetch(
+                    spec, folder, source=source, mirror=mirror, force=force, progress=show
+                )
+            except DownloadError as error:
+                failures.append(f"{spec.name}: {error}")
+                continue
+            size = sum(path.stat().st_size for path in fetched)
+            news = f"{len(fetched)} files, {size:,} bytes" if fetched else "already there"
+            bars.console.print(f"{spec.name}: {news}", highlight=False)
+            if fetched:
+                bars.console.print(f"  licence: {spec.licence}", highlight=False)
+    if failures:
+        raise DownloadError("; ".join(failures))
+
+
+@app.command(epilog="Example: bslbench train --dataset yelp2018 --loss sl --set tau=0.08,0.11")
+def train(
+    grid: Annotated[
+        str | None, typer.Option("--grid", help="A grid by name (bslbench list grids) or file.")
+    ] = None,
+    datasets: Annotated[
+        list[str] | None, typer.Option("--dataset", help="Dataset, repeatable.")
+    ] = None,
+    backbones: Annotated[
+        list[str] | None, typer.Option("--backbone", help="Backbone, repeatable.")
+    ] = None,
+    losses: Annotated[
+        list[str] | None,
+        typer.Option("--loss", help="Loss by name or my_loss.py:MyLoss, repeatable."),
+    ] = None,
+    references: Annotated[
+        list[str] | None, typer.Option("--reference", help="Reference row, repeatable.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="How many (3), or which (0,7,9).")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE, or KEY=A,B for an axis; repeatable."),
+    ] = None,
+    selection: Annotated[
+        str | None, typer.Option("--selection", help="Best epoch picked on 'valid' or 'test'.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name in the results; default the grid's or adhoc.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Threads; results do not depend on it.")
+    ] = None,
+    save_model: Annotated[
+        bool, typer.Option("--save-model", help="Keep the embeddings as model.safetensors.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train finished cells again.")] = False,
+    results: Results = Path("results"),
+    data: Data = None,
+    catalog: Catalog = None,
+) -> None:
+    """Train a grid; finished cells are skipped, a run that was cut off goes on."""
+    from rich.console import Console
+
+    from bslbench.catalog import load_catalog
+    from bslbench.config import Grid, validated
+    from bslbench.engine.executors import run_inline
+    from bslbench.engine.grid import expand, find_grid
+    from bslbench.engine.store import Store
+    from bslbench.progress import watcher
+    from bslbench.training import Interrupted
+
+    base = find_grid(grid) if grid else Grid()
+    changes: dict[str, Any] = {
+        "datasets": datasets,
+        "backbones": backbones,
+        "losses": losses,
+        "references": references,
+        "seeds": _seeds(seeds) if seeds else None,
+        "selection": selection,
+        "name": name,
+    }
+    content = base.model_dump() | {key: value for key, value in changes.items() if value}
+    if settings:
+        content["override"] = [*content["override"], {"when": {}, "set": _settings(settings)}]
+    asked = validated(Grid, content, "command line")
+    if threads:
+        _set_threads(threads)
+    known = load_catalog(catalog)
+    cells = expand(asked, data, known)
+    console = Console(stderr=True)
+    try:
+        with watcher(console) as shown:
+            outcome = run_inline(
+                asked.name,
+                cells,
+                Store(results),
+                shown,
+                data=data,
+                catalog=known,
+                save_model=save_model,
+                force=force,
+            )
+    except Interrupted:
+        console.print("interrupted: its state is kept; the same command goes on from there")
+        raise typer.Exit(130) from None
+    print(
+        f"{len(cells)} cells: {outcome.finished} trained, {outcome.skipped} already done, "
+        f"{len(outcome.failed)} failed; next: bslbench report --grid {asked.name}"
+    )
+    for cell_id, reason in outcome.failed.items():
+        print(f"  {cell_id}: {reason}")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command(name="eval", epilog="Example: bslbench eval synthetic-mf-sl-s0 --k 1,3,100")
+def evaluate(
+    run: Annotated[str, typer.Argument(help="Run id, the beginning of one, or its folder.")],
+    k: Annotated[str, typer.Option("--k", help="Cut-offs, 1 to 100.")] = "5,10,20,50",
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", help="Metric, repeatable; default all.")
+    ] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Compute any metric at any cut-off up to 100 from the ranks a run has kept."""
+    from tabulate import tabulate
+
+    from bslbench.evaluation.metrics import METRICS, summary
+    from bslbench.evaluation.ranking import Ranks
+
+    folder = _run_folder(run, results)
+    ranks = Ranks.load(folder / "ranks.npz")
+    cutoffs = tuple(_number(part, "--k") for part in k.split(","))
+    values = summary(ranks, cutoffs, tuple(metric or METRICS))
+    table = {name: [name] for name, _, _ in values}
+    for name, _, value in values:
+        table[name].append(f"{value:.5f}")
+    print(tabulate(list(table.values()), ["test", *(f"@{c}" for c in cutoffs)], "simple"))
+    print(f"\n{folder.name}: {len(ranks.users)} users, {ranks.n_skipped} skipped")
+
+
+@app.command(epilog="Example: bslbench report --grid quick --format latex > table.tex")
+def report(
+    grid: Annotated[
+        str | None, typer.Option("--grid", help="Grid in the results; default the latest.")
+    ] = None,
+    table: Annotated[str, typer.Option("--table", help="Which table: main.")] = "main",
+    fmt: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.console,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", help="Metric such as NDCG@10, repeatable."),
+    ] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Show the results of a grid as a table."""
+    from bslbench.report.render import render
+    from bslbench.report.tables import TABLES, latest_grid
+
+    if table not in TABLES:
+        raise ConfigError(f"no table named '{table}'{suggest(table, TABLES)}")
+    name = grid or latest_grid(results)
+    print(render(TABLES[table](results, name, metrics), fmt.value), end="")
+
+
+@app.command(name="list", epilog="Example: bslbench list losses")
+def show_list(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    data: Data = None,
+    catalog: Catalog = None,
+) -> None:
+    """Show the datasets, losses, backbones or grids that are known."""
+    from bslbench.report import listing
+
+    if kind is Kind.datasets:
+        print(listing.datasets(data, catalog))
+    else:
+        print(
+            {"losses": listing.losses, "backbones": listing.backbones, "grids": listing.grids}[
+                kind.value
+            ]()
+        )
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and its exit code."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--version"]:
+        print(f"bslbench {__version__}")
+        return
+    try:
+        app()
+    except BslbenchError as error:
+        if "--debug" in arguments:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _seeds(text: str) -> int | list[int]:
+    numbers = [_number(part, "--seeds") for part in text.split(",")]
+    return numbers if "," in text else numbers[0]
+
+
+def _number(text: str, option: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{option}: '{text}' is not a whole number") from None
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """Parse KEY=VALUE and KEY=A,B; values are read as bool, int, float or else text."""
+    parsed: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key or not text:
+            raise ConfigError(f"--set {pair}: write KEY=VALUE or KEY=A,B")
+        values = [_value(part) for part in text.split(",")]
+        parsed[key] = values if len(values) > 1 else values[0]
+    return parsed
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def _set_threads(threads: int) -> None:
+    import numba
+    import torch
+
+    torch.set_num_threads(threads)
+    numba.set_num_threads(min(threads, numba.get_num_threads()))
+
+
+def _run_folder(run: str, results: Path) -> Path:
+    if (Path(run) / "ranks.npz").exists():
+        return Path(run)
+    found = sorted(path.parent for path in (results / "runs").glob(f"{run}*/ranks.npz"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(f"no finished run '{run}' in {results / 'runs'}")
+    raise ConfigError(f"'{run}' is the beginning of {len(found)} runs, such as {found[0].name}")

@@ -1,0 +1,72 @@
+"""What is known: datasets, losses, backbones and grids, as plain text."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from bslbench.backbones import BACKBONES
+from bslbench.catalog import data_dir, load_catalog, missing_files
+from bslbench.config import Grid
+from bslbench.data.load import describe
+from bslbench.engine.grid import GRIDS
+from bslbench.losses import LOSSES
+from bslbench.plugins import find
+
+
+def datasets(data: Path | None = None, catalog: Path | None = None) -> str:
+    """Return a table of the catalog: what is on disk, and the statistics of what is."""
+    known = load_catalog(catalog)
+    rows: list[Any] = []
+    for name, spec in known.items():
+        if missing_files(spec, data_dir(data)):
+            counts = {split: file.pairs for split, file in spec.files.items()}
+            expected = {"users": spec.n_users, "items": spec.n_items} | counts
+            rows.append({"dataset": name, "on disk": "no"} | expected | {"title": spec.title})
+        else:
+            found = describe(name, data, known)
+            place = "yes" if spec.files else "embedded"
+            rows.append({"dataset": name, "on disk": place} | found | {"title": spec.title})
+    columns = ["dataset", "on disk", "users", "items", "train", "valid", "test", "density"]
+    columns += ["per_user_median", "per_user_max", "repeated_rows", "title"]
+    table = [[row.get(column) for column in columns] for row in rows]
+    heads = [column.replace("_", " ") for column in columns]
+    return tabulate(table, heads, intfmt=",", floatfmt=".4g", missingval="")
+
+
+def losses() -> str:
+    """Return each loss with its formula, its hyper-parameters' defaults and its source."""
+    blocks = []
+    for name, loss in LOSSES.items():
+        defaults = [
+            f"{key}={p.default}" for key, p in find(name, LOSSES, "loss").parameters().items()
+        ]
+        shape = f"{loss.score} scores, M = {loss.n_negatives}"
+        blocks.append(
+            f"{name}\n  {loss.formula}\n  {'  '.join([*defaults, shape])}\n  {loss.source}"
+        )
+    return "\n\n".join(blocks)
+
+
+def backbones() -> str:
+    """Return each backbone with its hyper-parameters' defaults and its source."""
+    rows: list[Any] = []
+    for name, backbone in BACKBONES.items():
+        parameters = find(name, BACKBONES, "backbone").parameters()
+        defaults = "  ".join(f"{key}={p.default}" for key, p in parameters.items())
+        rows.append(
+            [
+                name,
+                inspect.cleandoc(backbone.__doc__ or "").splitlines()[0],
+                defaults,
+                backbone.source,
+            ]
+        )
+    return tabulate(rows, ["backbone", "", "hyper-parameters", "source"])
+
+
+def grids() -> str:
+    """Return each grid that comes with the package, with its description."""
+    rows = [[path.stem, Grid.from_toml(path).description] for path in sorted(GRIDS.glob("*.toml"))]
+    return tabulate(rows, ["grid", ""])

@@ -1,0 +1,146 @@
+"""The command line as a user meets it: exit codes, one-line errors, tables, no heavy import."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bslbench import cli
+from bslbench.losses import LOSSES
+
+SMALL = "synthetic?users=200&items=120&interactions=4000"
+TRAIN = ["train", "--dataset", SMALL, "--set", "epochs=2", "--set", "n_negatives=20"]
+
+
+@pytest.fixture
+def bslbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a command in an empty folder; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bslbench", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['bslbench', 'train', '--help']\n"
+        "from bslbench import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'pandas', 'numba', 'numpy', 'scipy'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--save-model" in done.stdout
+
+
+def test_the_way_from_grid_to_table(bslbench) -> None:
+    code, out, err = bslbench(*TRAIN, "--loss", "sl", "--set", "tau=0.08,0.11", "--seeds", "2")
+    assert code == 0, err
+    assert "4 cells: 4 trained, 0 already done, 0 failed" in out
+    code, out, _ = bslbench("report")
+    assert code == 0
+    assert "tau=0.08" in out and "tau=0.11" in out and "valid" in out
+    code, out, _ = bslbench(*TRAIN, "--loss", "sl", "--set", "tau=0.08", "--name", "other")
+    assert "1 cells: 0 trained, 1 already done" in out
+    code, out, _ = bslbench("report", "--grid", "adhoc", "--format", "markdown")
+    assert code == 0 and out.lstrip().startswith("|")
+
+
+def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
+    bslbench(*TRAIN, "--loss", "sl")
+    [folder] = (tmp_path / "results" / "runs").iterdir()
+    code, out, _ = bslbench("eval", folder.name[:10], "--k", "1,3,100", "--metric", "Recall")
+    assert code == 0 and re.search(r"Recall +0\.\d+ +0\.\d+ +0\.\d+", out)
+    code, _, err = bslbench("eval", folder.name, "--k", "101")
+    assert code == 2 and "1" in err and "100" in err
+    code, _, err = bslbench("eval", "nothing")
+    assert code == 2 and "no finished run 'nothing'" in err
+    code, _, err = bslbench("eval", folder.name, "--k", "one")
+    assert code == 2 and "'one' is not a whole number" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--loss", "sll"], "error: no loss named 'sll'; did you mean 'sl'?"),
+        (["train", "--loss", "sl", "--set", "taw=1"], "has a 'taw'; did you mean 'tau'?"),
+        (["train", "--loss", "sl", "--set", "tau"], "--set tau: write KEY=VALUE"),
+        (["train", "--loss", "sl", "--seeds", "two"], "--seeds: 'two' is not a whole number"),
+        (["train", "--loss", "sl", "--selection", "tset"], "selection"),
+        (["train", "--grid", "quik"], "no grid named 'quik'; did you mean 'quick'?"),
+        (["train", "--loss", "sl", "--dataset", "gowalla"], "bslbench download gowalla"),
+        (["download", "yelp"], "no dataset named 'yelp'; did you mean 'yelp2018'?"),
+        (["download"], "name a dataset"),
+        (["report"], "bslbench train"),
+        (["report", "--table", "man"], "no table named 'man'; did you mean 'main'?"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    bslbench, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setenv("BSLBENCH_DATA", "nowhere")
+    code, out, err = bslbench(*arguments)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1 and not out
+
+
+def test_a_usage_error_is_exit_code_2(bslbench) -> None:
+    assert bslbench("train", "--no-such-option")[0] == 2
+    assert bslbench("list", "nothing")[0] == 2
+
+
+def test_debug_shows_where_an_error_came_from(bslbench) -> None:
+    with pytest.raises(cli.ConfigError):
+        bslbench("--debug", "train", "--loss", "sll")
+
+
+def test_failed_runs_are_listed_and_exit_code_1(bslbench, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\nclass Mine(torch.nn.Module):\n"
+        "    def forward(self, pos, neg, batch):\n        return pos.sum() * float('nan')\n"
+    )
+    code, out, _ = bslbench(*TRAIN, "--loss", "mine.py:Mine")
+    assert code == 1
+    assert "non-finite loss (nan) at epoch 0, step 0" in out
+    code, out, _ = bslbench("report")
+    assert code == 0 and "non-finite" in out
+
+
+def test_the_loss_in_contributing_trains_as_it_stands(bslbench, tmp_path: Path) -> None:
+    text = Path(__file__).parents[1].joinpath("CONTRIBUTING.md").read_text()
+    [block] = re.findall(r"```python\n# bslbench/losses/cauchy.py\n(.*?)```", text, re.S)
+    (tmp_path / "cauchy.py").write_text(block)
+    code, out, err = bslbench(*TRAIN, "--loss", "cauchy.py:Cauchy", "--set", "c=0.5,1")
+    assert code == 0, err
+    _, out, _ = bslbench("report")
+    assert "Cauchy c=0.5" in out and "Cauchy c=1" in out, out
+
+
+def test_lists(bslbench) -> None:
+    _, out, _ = bslbench("list", "losses")
+    assert all(f"{name}\n" in out for name in LOSSES)
+    assert "tau=0.1" in out and "-p/tau + log mean_j exp(n_j/tau)" in out
+    _, out, _ = bslbench("list", "datasets")
+    assert re.search(r"yelp2018 +no +31,668 +38,048", out)
+    assert re.search(r"synthetic +embedded +2,000", out)
+    _, out, _ = bslbench("list", "backbones")
+    assert "mf" in out
+    _, out, _ = bslbench("list", "grids")
+    assert "yelp2018-paper" in out
+
+
+def test_version(bslbench) -> None:
+    assert bslbench("--version")[1].startswith("bslbench 0.")
