@@ -5,6 +5,7 @@ Each draw is a pure function of (seed, epoch, step, row).
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Scored:
     pos, neg
         [B, K] and [B, M].
     squared
-        0-d: the squared norms that L2 sums (docs/protocol.md, "L2").
+        0-d: the squared norms that L2 sums (docs/protocol.md, "L2"); 0 for a run without L2.
     neg_items
         Ids behind `neg`, [B, M] int64, for a loss that needs ``"neg_items"``.
     user_rows, item_rows
@@ -94,6 +95,14 @@ class Sampler(ABC):
         keep = torch.rand(rows.shape, generator=draws) >= rate
         return rows * keep / (1 - rate)
 
+    def rows(
+        self, backbone: Backbone, users: Tensor, items: Tensor | None, epoch: int, step: int
+    ) -> tuple[Rows, Tensor]:
+        """Return the backbone's rows, dropout on the users', and these' squared norms without."""
+        rows = backbone(users, items)
+        sq_users = rows.users.square().sum(1) if rows.sq_users is None else rows.sq_users
+        return rows._replace(users=self.dropout(rows.users, epoch, step)), sq_users
+
     def scored(
         self, pos: Tensor, neg: Tensor, squared: Tensor, neg_items: Tensor, rows: Rows, own: Tensor
     ) -> Scored:
@@ -123,14 +132,16 @@ class Own(Sampler):
     ) -> Scored:
         """Draw and score; the whole item table takes part."""
         index, order = self.draw(self.positives(users, items, epoch, step), epoch, step)
-        rows = backbone(users, None)
-        rows = rows._replace(users=self.dropout(rows.users, epoch, step))
-        scores = sddmm(rows.users, rows.items, index, cosine=self.cosine)  # [B, K + M]
+        rows, sq_users = self.rows(backbone, users, None, epoch, step)
+        scores, item_squares = sddmm(rows.users, rows.items, index, cosine=self.cosine)
         pos, neg = torch.split(scores, [index.n_pos, self.settings.n_negatives], dim=1)
         neg_items = index.items[:, index.n_pos :]
         if not self.order_free:
             neg, neg_items = neg.gather(1, order), neg_items.gather(1, order)
-        squared = rows.sq_users.sum() + stable_sum(self.count(index) * rows.sq_items)
+        squared = pos.new_zeros(())
+        if self.settings.l2:
+            sq_items = item_squares if rows.sq_items is None else rows.sq_items
+            squared = sq_users.sum() + stable_sum(self.count(index) * sq_items)
         return self.scored(pos, neg, squared, neg_items, rows, items)
 
     def draw(self, pos_items: Tensor, epoch: int, step: int) -> tuple[Index, Tensor]:
@@ -165,32 +176,52 @@ class Own(Sampler):
         return self.counts
 
 
+class Listed(NamedTuple):
+    """The rows that a batch takes part with: K lists of positives, the own ones first, then a pool.
+
+    `users` [B, d] and `items` [K B + M, d] have unit length if scores are cosines; `pos` [B, K] are
+    the positives' scores; `squares` 0-d and `sq_pool` [M] are the squared norms of the users' and
+    own items' rows, summed, and of the pool's rows.
+    """
+
+    rows: Rows
+    users: Tensor
+    items: Tensor
+    pos: Tensor
+    squares: Tensor
+    sq_pool: Tensor
+
+
 class Shared(Sampler):
     """Negatives that all rows of a batch share: only the rows listed take part, by GEMM."""
 
-    def score(
+    def listed(
         self,
         backbone: Backbone,
-        pos_items: Tensor,
         users: Tensor,
+        items: Tensor,
         pool: Tensor,
         epoch: int,
         step: int,
-    ) -> tuple[Rows, Tensor, Tensor, Tensor]:
-        """Return rows, positives' scores [B, K], unit users [B, d], unit items [K B + M, d].
-
-        The items are the K lists of positives, the own ones first, then the pool [M].
-        """
-        n_rows = len(users)
-        rows = backbone(users, torch.cat([pos_items.t().flatten(), pool]))
-        rows = rows._replace(users=self.dropout(rows.users, epoch, step))
+    ) -> Listed:
+        """Look up the rows of users [B], of their positives, and of the pool [M]."""
+        pos_items = self.positives(users, items, epoch, step)  # [B, K]
+        n_rows, n_pos = pos_items.shape
+        names = torch.cat([pos_items.t().flatten(), pool])
+        rows, sq_users = self.rows(backbone, users, names, epoch, step)
+        sq_items = rows.items.square().sum(1) if rows.sq_items is None else rows.sq_items
         unit_users, unit_items = rows.users, rows.items
         if self.cosine:
             unit_users = normalize(unit_users, dim=1, eps=EPS)
             unit_items = normalize(unit_items, dim=1, eps=EPS)
-        positives = unit_items[: self.n_pos * n_rows].view(self.n_pos, n_rows, -1)
-        pos = (unit_users * positives).sum(2).t()  # [B, K]
-        return rows, pos, unit_users, unit_items
+        positives = unit_items[: n_pos * n_rows].view(n_pos, n_rows, -1)
+        pos = (unit_users * positives).sum(2).t()
+        squares = sq_users.sum() + sq_items[:n_rows].sum()
+        return Listed(rows, unit_users, unit_items, pos, squares, sq_items[n_pos * n_rows :])
+
+    def shared(self, found: Listed, neg: Tensor, squared: Tensor, neg_items: Tensor) -> Scored:
+        """Return the scores with what the loss needs."""
+        return self.scored(found.pos, neg, squared, neg_items, found.rows, torch.arange(len(neg)))
 
 
 class Pool(Shared):
@@ -202,16 +233,12 @@ class Pool(Shared):
         """Draw and score; in L2 each row of the pool counts B times."""
         draws = generator(self.seed, "pool", epoch, step)
         pool = torch.randint(self.n_items, (self.settings.n_negatives,), generator=draws)
-        pos_items = self.positives(users, items, epoch, step)
-        rows, pos, unit_users, unit_items = self.score(
-            backbone, pos_items, users, pool, epoch, step
-        )
-        neg = unit_users @ unit_items[-len(pool) :].T  # [B, M]
-        squared = rows.sq_users.sum() + rows.sq_items[: len(users)].sum()
+        found = self.listed(backbone, users, items, pool, epoch, step)
+        neg = found.users @ found.items[-len(pool) :].T  # [B, M]
+        squared = found.squares
         if self.settings.l2_negatives:
-            squared = squared + len(users) * rows.sq_items[-len(pool) :].sum()
-        own = torch.arange(len(users))
-        return self.scored(pos, neg, squared, pool.expand(len(users), -1), rows, own)
+            squared = squared + len(users) * found.sq_pool.sum()
+        return self.shared(found, neg, squared, pool.expand(len(users), -1))
 
 
 class InBatch(Shared):
@@ -229,17 +256,12 @@ class InBatch(Shared):
         self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
     ) -> Scored:
         """Score every row against every other row's item, [B, B - 1]."""
-        pos_items = self.positives(users, items, epoch, step)
-        rows, pos, unit_users, unit_items = self.score(
-            backbone, pos_items, users, items[:0], epoch, step
-        )
-        scores = unit_users @ unit_items[: len(users)].T  # [B, B]
+        found = self.listed(backbone, users, items, items[:0], epoch, step)
+        scores = found.users @ found.items[: len(users)].T  # [B, B]
         if self.correction is not None:
             scores = scores - self.correction[items]
-        squared = rows.sq_users.sum() + rows.sq_items[: len(users)].sum()
         neg_items = off_diagonal(items.expand(len(users), -1))
-        own = torch.arange(len(users))
-        return self.scored(pos, off_diagonal(scores), squared, neg_items, rows, own)
+        return self.shared(found, off_diagonal(scores), found.squares, neg_items)
 
 
 class NoNegatives(Shared):
@@ -249,12 +271,9 @@ class NoNegatives(Shared):
         self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
     ) -> Scored:
         """Score the positives."""
-        pos_items = self.positives(users, items, epoch, step)
-        none = items[:0]
-        rows, pos, *_ = self.score(backbone, pos_items, users, none, epoch, step)
-        squared = rows.sq_users.sum() + rows.sq_items[: len(users)].sum()
-        own = torch.arange(len(users))
-        return self.scored(pos, pos[:, :0], squared, none.expand(len(users), -1), rows, own)
+        found = self.listed(backbone, users, items, items[:0], epoch, step)
+        neg_items = items[:0].expand(len(users), -1)
+        return self.shared(found, found.pos[:, :0], found.squares, neg_items)
 
 
 SAMPLERS: dict[str, type[Sampler]] = {

@@ -159,6 +159,8 @@ def train(
         while now.step < len(starts):
             rows = order[starts[now.step] : starts[now.step] + settings.batch_size]
             batch_users, batch_items = users[rows], items[rows]  # [B]
+            if on_step := getattr(backbone, "on_step", None):
+                on_step(generator(seed, "backbone", now.epoch, now.step))
             scored = sampler(backbone, batch_users, batch_items, now.epoch, now.step)
             pos, neg = scored.pos, scored.neg  # [B, K], [B, M]
             if settings.scale not in (None, 1.0):

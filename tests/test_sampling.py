@@ -22,7 +22,8 @@ class Everything(Loss):
 
 def score(sampler: str, loss: Loss, **changes: object) -> tuple[Scored, MF, Tensor, Tensor]:
     data = tiny()
-    settings = TrainSettings.model_validate({"sampler": sampler, "n_negatives": 25} | changes)
+    base = {"sampler": sampler, "n_negatives": 25, "l2": 1.0}
+    settings = TrainSettings.model_validate(base | changes)
     backbone = MF(data, 8, torch.Generator().manual_seed(0))
     users, items = torch.tensor([3, 7, 3, 20]), torch.from_numpy(data.train.indices[:4]).long()
     scored = SAMPLERS[sampler](settings, loss, data, 0)(backbone, users, items, 2, 5)

@@ -18,13 +18,13 @@ class Rows(NamedTuple):
         [n, d] float32: the items asked for, or the whole table in id order.
     sq_users, sq_items
         [B] and [n]: squared norms of the rows that L2 applies to (of all hop layers summed, where
-        the backbone has several).
+        the backbone has several). None: of the rows above.
     """
 
     users: Tensor
     items: Tensor
-    sq_users: Tensor
-    sq_items: Tensor
+    sq_users: Tensor | None = None
+    sq_items: Tensor | None = None
 
 
 class Backbone(nn.Module, ABC):
@@ -32,7 +32,8 @@ class Backbone(nn.Module, ABC):
 
     `data` is the training `Interactions`, `dim` the embedding size d, `generator` a
     ``torch.Generator`` for the initialisation. Any ``nn.Module`` with that constructor,
-    `forward` and `tables` can stand in its place.
+    `forward` and `tables` can stand in its place. Optional hook: ``on_step(draws)`` before each
+    training step, with a ``torch.Generator`` seeded by (seed, epoch, step) for whatever it draws.
     """
 
     source: ClassVar[str] = ""
@@ -44,6 +45,14 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def tables(self) -> tuple[Tensor, Tensor]:
         """Return the embeddings of all users [n_users, d] and all items [n_items, d]."""
+
+
+def picked(table: Tensor, rows: Tensor | None) -> Tensor:
+    """Return the listed rows [n] of a table; None for the table itself.
+
+    Not ``table[rows]``: its gradient adds the shares of a row listed thrice in any order.
+    """
+    return table if rows is None else table.index_select(0, rows)
 
 
 def xavier_table(n_rows: int, dim: int, generator: torch.Generator) -> nn.Parameter:

@@ -6,7 +6,6 @@ from torch.nn.functional import embedding
 
 from bslbench.backbones.base import Backbone, Rows, xavier_table
 from bslbench.data.interactions import Interactions
-from bslbench.kernels.norms import squared_norms
 
 
 class MF(Backbone):
@@ -23,7 +22,7 @@ class MF(Backbone):
         """Return the rows of `users` [B] and `items` [n]; None asks for the whole item table."""
         user_rows = embedding(users, self.users)  # [B, d]
         item_rows = self.items if items is None else embedding(items, self.items)  # [n, d]
-        return Rows(user_rows, item_rows, squared_norms(user_rows), squared_norms(item_rows))
+        return Rows(user_rows, item_rows)
 
     def tables(self) -> tuple[Tensor, Tensor]:
         """Return both tables, uncopied."""

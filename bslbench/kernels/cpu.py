@@ -59,7 +59,9 @@ def draw_grouped(
     n_neg = index.shape[1] - n_pos
     golden = np.uint64(0x9E3779B97F4A7C15)
     low = np.uint64(0xFFFFFFFF)
-    size = np.uint32(block)
+    # item // block as a multiplication: exact for blocks of min(2048, ceil(I / 16)) and any int32.
+    shift = np.uint64(43)
+    inverse = np.uint64(((1 << 43) + block - 1) // block)
     for i in numba.prange(index.shape[0]):
         drawn = np.empty(n_neg + 1, np.int32)
         fill = np.zeros(n_blocks + 1, np.int32)
@@ -69,14 +71,14 @@ def draw_grouped(
             drawn[j] = ((bits >> np.uint64(32)) * np.uint64(n_items)) >> np.uint64(32)
             drawn[j + 1] = ((bits & low) * np.uint64(n_items)) >> np.uint64(32)
         for j in range(n_neg):
-            fill[np.uint32(drawn[j]) // size + 1] += 1
+            fill[((np.uint64(drawn[j]) * inverse) >> shift) + 1] += 1
         fill[0] = n_pos
         offsets[i, 0] = n_pos
         for b in range(n_blocks):
             fill[b + 1] += fill[b]
             offsets[i, b + 1] = fill[b + 1]
         for j in range(n_neg):
-            home = np.uint32(drawn[j]) // size
+            home = (np.uint64(drawn[j]) * inverse) >> shift
             index[i, fill[home]] = drawn[j]
             if order.shape[1] > 0:
                 order[i, j] = fill[home] - n_pos
@@ -150,7 +152,6 @@ def sddmm_forward(
 @jit
 def sddmm_grad_users(
     grad: F32,
-    scores: F32,
     users: F32,
     items: F32,
     user_scale: F32,
@@ -163,69 +164,87 @@ def sddmm_grad_users(
 ) -> None:
     """Write the gradient of the users' rows, [B, d], each summed in column order.
 
-    ``out[i] = user_scale[i] sum_c grad[i, c] item_scale[j] items[j]
-    - user_pull[i] sum_c grad[i, c] scores[i, c] users[i]``; the second sum is the derivative of
-    the norm (`user_pull` is the squared scale for a cosine, 0 for an inner product).
+    With ``a = sum_c grad[i, c] item_scale[j] items[j]`` it is
+    ``user_scale[i] (a - user_pull[i] <a, users[i]> users[i])``. The second part is the derivative
+    of the norm: `user_pull` is the squared scale for a cosine, 0 for an inner product.
     """
     n_rows, dim = out.shape
     per_part = (n_rows + ROW_PARTS - 1) // ROW_PARTS
     for part in numba.prange(ROW_PARTS):
         first_row = part * per_part
         last_row = min(n_rows, first_row + per_part)
-        along = np.zeros(per_part, np.float32)
         for b in range(offsets.shape[1]):
             for i in range(first_row, last_row):
                 if b == 0:
                     out[i] = 0
-                first = 0 if b == 0 else offsets[i, b - 1]
+                c = 0 if b == 0 else offsets[i, b - 1]
                 last = n_pos if b == 0 else offsets[i, b]
-                for c in range(first, last):
-                    j = index[i, c]
-                    along[i - first_row] += grad[i, c] * scores[i, c]
-                    weight = grad[i, c] * item_scale[j]
+                while c + 4 <= last:  # four rows for each load and store of the sum
+                    j0, j1, j2, j3 = index[i, c], index[i, c + 1], index[i, c + 2], index[i, c + 3]
+                    w0 = grad[i, c] * item_scale[j0]
+                    w1 = grad[i, c + 1] * item_scale[j1]
+                    w2 = grad[i, c + 2] * item_scale[j2]
+                    w3 = grad[i, c + 3] * item_scale[j3]
                     for k in range(dim):
-                        out[i, k] += weight * items[j, k]
+                        out[i, k] += (w0 * items[j0, k] + w1 * items[j1, k]) + (
+                            w2 * items[j2, k] + w3 * items[j3, k]
+                        )
+                    c += 4
+                while c < last:
+                    weight = grad[i, c] * item_scale[index[i, c]]
+                    for k in range(dim):
+                        out[i, k] += weight * items[index[i, c], k]
+                    c += 1
         for i in range(first_row, last_row):
-            pull = user_pull[i] * along[i - first_row]
+            along = np.float32(0)
             for k in range(dim):
-                out[i, k] = user_scale[i] * out[i, k] - pull * users[i, k]
+                along += out[i, k] * users[i, k]
+            pull = user_pull[i] * along
+            for k in range(dim):
+                out[i, k] = user_scale[i] * (out[i, k] - pull * users[i, k])
 
 
 @jit
 def sddmm_grad_items(
     grad: F32,
-    scores: F32,
     users: F32,
     items: F32,
     user_scale: F32,
     item_scale: F32,
     item_pull: F32,
+    grad_squared: F32,
     index: I32,
     offsets: I32,
     n_pos: int,
     block: int,
     out: F32,
 ) -> None:
-    """Write the gradient of the item table, [I, d]; the formula is that of the users, mirrored.
+    """Write the gradient of the item table, [I, d]: that of the users mirrored, and of L2.
 
-    Each item's sum runs over the rows in batch order, within a row positives before negatives.
+    Each item's sum runs over the rows in batch order, within a row positives before negatives;
+    ``2 grad_squared[j] items[j]`` is the derivative of its squared norm.
     """
     n_rows, dim = users.shape
     for b in numba.prange(offsets.shape[1] - 1):
         first_item = b * block
         last_item = min(out.shape[0], first_item + block)
         out[first_item:last_item] = 0
-        along = np.zeros(block, np.float32)
         for i in range(n_rows):
-            for c in range(n_pos + offsets[i, b + 1] - offsets[i, b]):
-                column = c if c < n_pos else c - n_pos + offsets[i, b]
-                j = index[i, column]
+            for c in range(n_pos):
+                j = index[i, c]
                 if first_item <= j < last_item:
-                    along[j - first_item] += grad[i, column] * scores[i, column]
-                    weight = grad[i, column] * user_scale[i]
+                    weight = grad[i, c] * user_scale[i]
                     for k in range(dim):
                         out[j, k] += weight * users[i, k]
+            for c in range(offsets[i, b], offsets[i, b + 1]):
+                j = index[i, c]
+                weight = grad[i, c] * user_scale[i]
+                for k in range(dim):
+                    out[j, k] += weight * users[i, k]
         for j in range(first_item, last_item):
-            pull = item_pull[j] * along[j - first_item]
+            along = np.float32(0)
+            for k in range(dim):
+                along += out[j, k] * items[j, k]
+            pull = item_scale[j] * item_pull[j] * along - 2 * grad_squared[j]
             for k in range(dim):
                 out[j, k] = item_scale[j] * out[j, k] - pull * items[j, k]

@@ -40,7 +40,7 @@ class Index:
     block: int
 
 
-def sddmm(users: Tensor, items: Tensor, index: Index, *, cosine: bool) -> Tensor:
+def sddmm(users: Tensor, items: Tensor, index: Index, *, cosine: bool) -> tuple[Tensor, Tensor]:
     """Return the scores of the pairs that `index` names, differentiable in both tables.
 
     No tensor of shape [B, K + M, d] is materialised, forward or backward.
@@ -56,19 +56,21 @@ def sddmm(users: Tensor, items: Tensor, index: Index, *, cosine: bool) -> Tensor
 
     Returns
     -------
-    Tensor
-        [B, K + M] float32.
+    tuple of Tensor
+        Scores [B, K + M] float32, and the squared norms of the item rows [I], which come out of
+        the same pass and are what L2 needs.
     """
     if users.device.type == "cpu" and users.dtype == torch.float32:
-        scores: Tensor = _CpuSddmm.apply(users, items, index, cosine)  # type: ignore[no-untyped-call]
-        return scores
+        outcome: tuple[Tensor, Tensor] = _CpuSddmm.apply(users, items, index, cosine)  # type: ignore[no-untyped-call]
+        return outcome
     return sddmm_reference(users, items, index, cosine=cosine)
 
 
 def sddmm_reference(
     users: Tensor, items: Tensor, index: Index, *, cosine: bool, chunk: int = 64
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """`sddmm` in plain torch, any device and dtype, gathering `chunk` rows at a time."""
+    squared = items.square().sum(1)
     if cosine:
         users = users / users.norm(dim=1, keepdim=True).clamp_min(EPS)
         items = items / items.norm(dim=1, keepdim=True).clamp_min(EPS)
@@ -78,52 +80,58 @@ def sddmm_reference(
             torch.split(users, chunk), torch.split(index.items, chunk), strict=True
         )
     ]
-    return torch.cat(parts)
+    return torch.cat(parts), squared
 
 
 class _CpuSddmm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, users: Tensor, items: Tensor, index: Index, cosine: bool) -> Tensor:
+    def forward(
+        ctx: Any, users: Tensor, items: Tensor, index: Index, cosine: bool
+    ) -> tuple[Tensor, Tensor]:
         users, items = users.contiguous(), items.contiguous()
-        user_scale, user_pull = _scales(users, cosine)
-        item_scale, item_pull = _scales(items, cosine)
+        squared = _squared_norms(items)
+        user_scale, user_pull = _scales(_squared_norms(users), cosine)
+        item_scale, item_pull = _scales(squared, cosine)
         scores = torch.empty(index.items.shape)
-        tables = _np(users), _np(items), _np(user_scale), _np(item_scale)
-        columns = _np(index.items), _np(index.offsets), index.n_pos
-        cpu.sddmm_forward(*tables, *columns, _np(scores))
-        ctx.save_for_backward(users, items, scores)
-        ctx.tables, ctx.pulls, ctx.columns, ctx.block = (
-            tables,
-            (_np(user_pull), _np(item_pull)),
-            columns,
-            index.block,
+        cpu.sddmm_forward(
+            *(_np(users), _np(items), _np(user_scale), _np(item_scale)),
+            *(_np(index.items), _np(index.offsets), index.n_pos, _np(scores)),
         )
-        return scores
+        ctx.save_for_backward(users, items, user_scale, item_scale, user_pull, item_pull)
+        ctx.index = index
+        ctx.set_materialize_grads(False)
+        return scores, squared
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        users, items, scores = ctx.saved_tensors
-        _, _, user_scale, item_scale = ctx.tables
-        shared = (
-            *(_np(grad.contiguous()), _np(scores), _np(users), _np(items)),
-            *(user_scale, item_scale),
-        )
-        user_pull, item_pull = ctx.pulls
-        columns, offsets, n_pos = ctx.columns
+    def backward(
+        ctx: Any, grad: Tensor, grad_squared: Tensor | None
+    ) -> tuple[Tensor, Tensor, None, None]:
+        users, items, user_scale, item_scale, user_pull, item_pull = ctx.saved_tensors
+        index = ctx.index
+        if grad_squared is None:
+            grad_squared = torch.zeros(len(items))
+        columns = _np(index.items), _np(index.offsets), index.n_pos
+        tables = _np(users), _np(items), _np(user_scale), _np(item_scale)
+        grad = grad.contiguous()
         grad_users, grad_items = torch.empty_like(users), torch.empty_like(items)
-        cpu.sddmm_grad_users(*shared, user_pull, columns, offsets, n_pos, _np(grad_users))
+        cpu.sddmm_grad_users(_np(grad), *tables, _np(user_pull), *columns, _np(grad_users))
         cpu.sddmm_grad_items(
-            *shared, item_pull, columns, offsets, n_pos, ctx.block, _np(grad_items)
+            *(_np(grad), *tables, _np(item_pull), _np(grad_squared.contiguous())),
+            *(*columns, index.block, _np(grad_items)),
         )
         return grad_users, grad_items, None, None
 
 
-def _scales(rows: Tensor, cosine: bool) -> tuple[Tensor, Tensor]:
-    """Return per row the factor on its products and that on the derivative of its norm, [n]."""
-    if not cosine:
-        return torch.ones(len(rows)), torch.zeros(len(rows))
+def _squared_norms(rows: Tensor) -> Tensor:
     squared = torch.empty(len(rows))
     cpu.squared_norms(_np(rows), _np(squared))
+    return squared
+
+
+def _scales(squared: Tensor, cosine: bool) -> tuple[Tensor, Tensor]:
+    """Return per row the factor on its products and that on the derivative of its norm, [n]."""
+    if not cosine:
+        return torch.ones_like(squared), torch.zeros_like(squared)
     norms = squared.sqrt()
     scale = norms.clamp_min(EPS).reciprocal()
     return scale, torch.where(norms > EPS, scale.square(), 0.0)
