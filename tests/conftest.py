@@ -8,6 +8,12 @@ import pytest
 
 import bslbench  # noqa: F401  before torch: it sets how OpenMP threads wait
 
+# isort: split
+import torch
+
+if not torch.cuda.is_available():  # Triton reads it when it is imported and at every kernel
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 @pytest.fixture(autouse=True, scope="session")
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
