@@ -31,7 +31,7 @@ class TrainSettings(Strict):
     """Every setting of one training run; the defaults are the published protocol's.
 
     `n_negatives`, `score_train`, `score_test`, `scale` and `sampler` take the loss's default
-    where a grid says nothing.
+    where neither grid nor preset says anything.
     """
 
     epochs: int = Field(1000, ge=1, description="at most this many epochs")
@@ -100,11 +100,10 @@ class Cell(Strict):
         return fields | train | self.backbone_params | self.loss_params
 
 
-class Override(Strict):
-    """Settings for the cells whose dataset, backbone or loss is the one named."""
+class Rule(Strict):
+    """Names the cells that something is for: those of a dataset, backbone or loss."""
 
     when: dict[Literal["dataset", "backbone", "loss"], str | list[str]]
-    set: dict[str, Scalar | list[Scalar]]
 
     def matches(self, **names: str) -> bool:
         """Tell whether each key of `when` names the cell's value."""
@@ -112,6 +111,19 @@ class Override(Strict):
             names[key] in ([wanted] if isinstance(wanted, str) else wanted)
             for key, wanted in self.when.items()
         )
+
+
+class Override(Rule):
+    """Settings of a grid for some of its cells; a list is one more axis."""
+
+    set: dict[str, Scalar | list[Scalar]]
+
+
+class Preset(Rule):
+    """Settings that a grid may leave open, and where they come from, as ``run.json`` names it."""
+
+    source: str
+    set: dict[str, Scalar]
 
 
 class Grid(Strict):
@@ -135,6 +147,9 @@ class Grid(Strict):
     set: dict[str, Scalar | list[Scalar]] = {}
     override: list[Override] = []
     exclude: list[dict[str, Scalar]] = []
+    presets: bool | str = Field(
+        True, description="whether presets fill what the grid leaves open, or a file of presets"
+    )
 
     @field_validator("name")
     @classmethod
@@ -156,13 +171,23 @@ class Grid(Strict):
         ConfigError
             Naming the file, and the line or the key that is wrong.
         """
-        try:
-            content = tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not valid TOML: {error}") from error
-        return validated(cls, {"name": path.stem} | content, str(path))
+        return validated(cls, {"name": path.stem} | read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, and the line that is wrong.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
 Model = TypeVar("Model", bound=BaseModel)

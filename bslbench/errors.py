@@ -28,6 +28,14 @@ class RunFailed(BslbenchError):
     exit_code = 1
 
 
+class InUse(RunFailed):
+    """A run that another process is at: its lock is held."""
+
+
+class StoreError(BslbenchError):
+    """A results folder that cannot be written: a full disk, no permission."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest of `known`, else the list of all of them.
 

@@ -27,3 +27,10 @@ def checkerboard(n: int = 20) -> Interactions:
     return Interactions.from_pairs(
         "checkerboard", n, n, (users[train], items[train]), NONE, (diagonal, diagonal)
     )
+
+
+def ragged(n_users: int = 12, n_items: int = 17) -> Interactions:
+    """Users and items of all degrees; user 3 and item 5 have no interaction."""
+    liked = np.random.default_rng(7).random((n_users, n_items)) < 0.3
+    liked[3, :] = liked[:, 5] = False
+    return Interactions.from_pairs("ragged", n_users, n_items, liked.nonzero(), NONE, NONE)

@@ -7,9 +7,10 @@ from typing import Any
 
 from bslbench.backbones import BACKBONES
 from bslbench.catalog import DatasetSpec
-from bslbench.config import REFERENCE, Cell, Grid, Scalar, TrainSettings, validated
+from bslbench.config import REFERENCE, Cell, Grid, Preset, Scalar, TrainSettings, validated
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
+from bslbench.engine.presets import find_presets
 from bslbench.errors import ConfigError, suggest
 from bslbench.losses import LOSSES
 from bslbench.losses.base import declared
@@ -53,12 +54,13 @@ def expand(
         if name not in REFERENCES:
             raise ConfigError(f"no reference named '{name}'{suggest(name, REFERENCES)}")
     _check_keys(grid, losses, backbones)
+    presets = find_presets(grid.presets, losses + backbones)
     cells: dict[str, Cell] = {}
     for dataset in grid.datasets:
         loaded = load(dataset, data, catalog)
         made = itertools.chain(
             _references(grid, loaded),
-            *(_trained(grid, loaded, b, n) for b in backbones for n in losses),
+            *(_trained(grid, presets, loaded, b, n) for b in backbones for n in losses),
         )
         for cell in made:
             if not any(_excluded(cell, rule) for rule in grid.exclude):
@@ -91,13 +93,20 @@ def _references(grid: Grid, data: Interactions) -> Iterator[Cell]:
         )
 
 
-def _trained(grid: Grid, data: Interactions, backbone: Plugin, loss: Plugin) -> Iterator[Cell]:
+def _trained(
+    grid: Grid, presets: list[Preset], data: Interactions, backbone: Plugin, loss: Plugin
+) -> Iterator[Cell]:
+    names = {"dataset": data.name, "backbone": backbone.name, "loss": loss.name}
     given: dict[str, Scalar | list[Scalar]] = dict(grid.set)
     origin = dict.fromkeys(given, f"grid {grid.name}")
     for override in grid.override:
-        if override.matches(dataset=data.name, backbone=backbone.name, loss=loss.name):
+        if override.matches(**names):
             given |= override.set
             origin |= dict.fromkeys(override.set, f"grid {grid.name}, override")
+    for preset in reversed(presets):
+        if preset.matches(**names):
+            given = given | {k: v for k, v in preset.set.items() if k not in given}
+            origin = dict.fromkeys(preset.set, f"{preset.source} preset") | origin
     defaults, lacking = _loss_defaults(loss)
     known = {*TrainSettings.model_fields, *loss.parameters(), *backbone.parameters()} - lacking
     given = {key: value for key, value in given.items() if key in known}

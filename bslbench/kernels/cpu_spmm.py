@@ -1,0 +1,147 @@
+"""Numba kernels of the sparse product: a row's sum stays in registers, every sum in its order.
+
+Each row of a result belongs to one thread, which adds in a fixed order; work is cut into a fixed
+number of parts, never by the number of threads.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from bslbench.kernels.cpu import F32, I32, Kernel, jit
+from bslbench.kernels.cpu import _mix as mix
+
+I64 = npt.NDArray[np.int64]
+
+WIDTH = 64
+"""Columns that are summed together: known to the compiler, so that the sums stay in registers."""
+PARTS = 64
+"""Ranges of rows of about equal work that a product is cut into."""
+ROW_COST = 4
+"""Work of one row beside its entries, in entries."""
+BLOCKS = 16
+"""Ranges of targets that `spread` is cut into."""
+
+
+class Csr(NamedTuple):
+    """A sparse matrix [n, m] whose entry (i, j) is ``row_scale[i] * column_scale[j]``.
+
+    Attributes
+    ----------
+    starts, ends
+        [n] int32: row i has the columns ``indices[starts[i] : ends[i]]``.
+    indices
+        [nnz] int32, ascending within a row.
+    row_scale, column_scale
+        [n] and [m] float32.
+    """
+
+    starts: I32
+    ends: I32
+    indices: I32
+    row_scale: F32
+    column_scale: F32
+
+
+inline = cast(Callable[[Kernel], Kernel], numba.njit(inline="always", cache=True))
+
+
+@inline
+def _equal_parts(matrix: Csr, rows: I64) -> I64:
+    """Return where to cut `rows` into `PARTS` ranges of about equal work, [PARTS + 1]."""
+    work = np.empty(len(rows), np.int64)
+    total = 0
+    for r in range(len(rows)):
+        total += matrix.ends[rows[r]] - matrix.starts[rows[r]] + ROW_COST
+        work[r] = total
+    return np.searchsorted(work, np.arange(PARTS + 1) * total // PARTS, side="right")
+
+
+@jit
+def product(matrix: Csr, rows: I64, x: F32, out: F32) -> None:
+    """Write ``out[r] = sum_j matrix[rows[r], j] x[j]``.
+
+    Parameters
+    ----------
+    rows
+        [r] int64.
+    x, out
+        [m, d / WIDTH, WIDTH] and [r, d / WIDTH, WIDTH]; `out` is written.
+    """
+    bounds = _equal_parts(matrix, rows)
+    for part in numba.prange(PARTS):
+        total = np.empty(WIDTH, np.float32)
+        for r in range(bounds[part], bounds[part + 1]):
+            i = rows[r]
+            for b in range(x.shape[1]):
+                for k in range(WIDTH):
+                    total[k] = 0
+                for e in range(matrix.starts[i], matrix.ends[i]):
+                    j = np.uint32(matrix.indices[e])
+                    weight = matrix.column_scale[j]
+                    for k in range(WIDTH):
+                        total[k] += weight * x[j, b, k]
+                for k in range(WIDTH):
+                    out[r, b, k] = total[k] * matrix.row_scale[i]
+
+
+@jit
+def spread(matrix: Csr, rows: I64, x: F32, out: F32) -> None:
+    """Write ``out[j] = sum_r matrix[rows[r], j] x[r]``, the transpose of `product`.
+
+    A block of targets belongs to one thread, which goes through the rows in their order; only the
+    entries of these rows are touched.
+
+    Parameters
+    ----------
+    rows
+        [r] int64.
+    x, out
+        [r, d / WIDTH, WIDTH] and [m, d / WIDTH, WIDTH]; `out` is written.
+    """
+    size = (len(out) + BLOCKS - 1) // BLOCKS
+    for block in numba.prange(BLOCKS):
+        first, end = block * size, min(len(out), (block + 1) * size)
+        out[first:end] = 0
+        scaled = np.empty(WIDTH, np.float32)
+        for r in range(len(rows)):
+            i = rows[r]
+            columns = matrix.indices[matrix.starts[i] : matrix.ends[i]]
+            start, stop = np.searchsorted(columns, first), np.searchsorted(columns, end)
+            for b in range(x.shape[1]):
+                for k in range(WIDTH):
+                    scaled[k] = x[r, b, k] * matrix.row_scale[i]
+                for e in range(start, stop):
+                    j = np.uint32(columns[e])
+                    weight = matrix.column_scale[j]
+                    for k in range(WIDTH):
+                        out[j, b, k] += weight * scaled[k]
+
+
+@jit
+def thin_out(
+    key: int, below: int, matrix: Csr, strides: tuple[int, int], ends: I32, indices: I32
+) -> None:
+    """Leave out each entry of `matrix` whose 32 hashed bits are below `below`.
+
+    Parameters
+    ----------
+    key
+        Names the draw.
+    strides
+        The entry (i, j) is number ``strides[0] * i + strides[1] * j``, the same in the transpose,
+        where it must meet the same fate.
+    ends, indices
+        [n] and [nnz] int32, written: what is left of row i is ``indices[starts[i] : ends[i]]``.
+    """
+    stream = mix(np.uint64(key))
+    for i in numba.prange(len(ends)):
+        ends[i] = matrix.starts[i]
+        for e in range(matrix.starts[i], matrix.ends[i]):
+            entry = np.uint64(strides[0] * i + strides[1] * matrix.indices[e])
+            if mix(stream + entry) >> np.uint64(32) >= np.uint64(below):
+                indices[ends[i]] = matrix.indices[e]
+                ends[i] += 1
