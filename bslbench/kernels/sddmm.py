@@ -63,6 +63,10 @@ def sddmm(users: Tensor, items: Tensor, index: Index, *, cosine: bool) -> tuple[
     if users.device.type == "cpu" and users.dtype == torch.float32:
         outcome: tuple[Tensor, Tensor] = _CpuSddmm.apply(users, items, index, cosine)  # type: ignore[no-untyped-call]
         return outcome
+    if users.is_cuda and users.dtype == torch.float32:
+        from bslbench.kernels import cuda_sddmm  # Triton comes with torch's CUDA builds only
+
+        return cuda_sddmm.sddmm(users, items, index, cosine=cosine)
     return sddmm_reference(users, items, index, cosine=cosine)
 
 

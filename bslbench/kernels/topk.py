@@ -5,7 +5,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bslbench.kernels import cpu_topk
+from bslbench.kernels import cpu_topk, cuda_topk
 
 IntArray = npt.NDArray[np.integer]
 
@@ -39,6 +39,8 @@ def masked_topk(
         items [n, k] int32 and their scores [n, k] float32. A row with fewer than `k` unseen items
         ends in items -1 with scores -inf.
     """
+    if scores.is_cuda and scores.dtype == torch.float32:
+        return cuda_topk.masked_topk(scores, seen_indptr, seen_indices, tie_order, k)
     if scores.device.type != "cpu" or scores.dtype != torch.float32:
         return masked_topk_reference(scores, seen_indptr, seen_indices, tie_order, k)
     items = torch.empty(len(scores), k, dtype=torch.int32)
