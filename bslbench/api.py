@@ -8,8 +8,9 @@ from rich.console import Console
 
 from bslbench.catalog import DatasetSpec, load_catalog
 from bslbench.config import Grid
-from bslbench.engine.executors import run_inline
+from bslbench.engine.executors import executor_for, run_grid
 from bslbench.engine.grid import expand, find_grid
+from bslbench.engine.inputs import Options
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, RunFailed, suggest
 from bslbench.progress import watcher
@@ -22,6 +23,9 @@ def run(
     data: str | Path | None = None,
     catalog: Mapping[str, DatasetSpec] | None = None,
     save_model: bool = False,
+    jobs: int | None = None,
+    executor: str | None = None,
+    ray_address: str | None = None,
 ) -> pd.DataFrame:
     """Train the cells of a grid that are not finished and return all its metrics.
 
@@ -33,6 +37,11 @@ def run(
         The store of runs; the same cells are the same runs, whichever way they were asked for.
     data
         The data folder; without it ``BSLBENCH_DATA``, else the user cache.
+    jobs
+        Cells at a time, a process each. A script that asks for it calls `run` under
+        ``if __name__ == "__main__":``, since each process imports the script.
+    executor, ray_address
+        ``"ray"``, and the cluster if it is not to be started here.
 
     Returns
     -------
@@ -50,10 +59,11 @@ def run(
     catalog = catalog or load_catalog()
     folder = Path(data) if data is not None else None
     cells = expand(asked, folder, catalog)
-    store = Store(Path(results_dir))
+    execute = executor_for(executor, jobs=jobs, ray_address=ray_address)
+    options = Options(folder, catalog, save_model)
     with watcher(Console(stderr=True)) as shown:
-        outcome = run_inline(
-            asked.name, cells, store, shown, data=folder, catalog=catalog, save_model=save_model
+        outcome = run_grid(
+            asked.name, cells, Store(Path(results_dir)), shown, execute, options=options
         )
     if outcome.failed:
         reasons = "; ".join(f"{cell}: {reason}" for cell, reason in outcome.failed.items())

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from bslbench import __version__
+from bslbench.cli_train import status, train
 from bslbench.errors import BslbenchError, ConfigError, DownloadError, suggest
+from bslbench.options import Catalog, Data, Results, number
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,15 +19,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Results = Annotated[Path, typer.Option("--results", help="Where runs and tables are kept.")]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data", help="Data folder; else BSLBENCH_DATA, else the user cache."),
-]
-Catalog = Annotated[
-    Path | None, typer.Option("--catalog", help="A datasets.toml that extends the packaged one.")
-]
 
 
 class Kind(StrEnum):
@@ -116,101 +109,9 @@ def download(
         raise DownloadError("; ".join(failures))
 
 
-@app.command(epilog="Example: bslbench train --dataset yelp2018 --loss sl --set tau=0.08,0.11")
-def train(
-    grid: Annotated[
-        str | None, typer.Option("--grid", help="A grid by name (bslbench list grids) or file.")
-    ] = None,
-    datasets: Annotated[
-        list[str] | None, typer.Option("--dataset", help="Dataset, repeatable.")
-    ] = None,
-    backbones: Annotated[
-        list[str] | None, typer.Option("--backbone", help="Backbone, repeatable.")
-    ] = None,
-    losses: Annotated[
-        list[str] | None,
-        typer.Option("--loss", help="Loss by name or my_loss.py:MyLoss, repeatable."),
-    ] = None,
-    references: Annotated[
-        list[str] | None, typer.Option("--reference", help="Reference row, repeatable.")
-    ] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="How many (3), or which (0,7,9).")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="KEY=VALUE, or KEY=A,B for an axis; repeatable."),
-    ] = None,
-    selection: Annotated[
-        str | None, typer.Option("--selection", help="Best epoch picked on 'valid' or 'test'.")
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name in the results; default the grid's or adhoc.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads; results do not depend on it.")
-    ] = None,
-    save_model: Annotated[
-        bool, typer.Option("--save-model", help="Keep the embeddings as model.safetensors.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train finished cells again.")] = False,
-    results: Results = Path("results"),
-    data: Data = None,
-    catalog: Catalog = None,
-) -> None:
-    """Train a grid; finished cells are skipped, a run that was cut off goes on."""
-    from rich.console import Console
-
-    from bslbench.catalog import load_catalog
-    from bslbench.config import Grid, validated
-    from bslbench.engine.executors import run_inline
-    from bslbench.engine.grid import expand, find_grid
-    from bslbench.engine.store import Store
-    from bslbench.progress import watcher
-    from bslbench.training import Interrupted
-
-    base = find_grid(grid) if grid else Grid()
-    changes: dict[str, Any] = {
-        "datasets": datasets,
-        "backbones": backbones,
-        "losses": losses,
-        "references": references,
-        "seeds": _seeds(seeds) if seeds else None,
-        "selection": selection,
-        "name": name,
-    }
-    content = base.model_dump() | {key: value for key, value in changes.items() if value}
-    if settings:
-        content["override"] = [*content["override"], {"when": {}, "set": _settings(settings)}]
-    asked = validated(Grid, content, "command line")
-    if threads:
-        _set_threads(threads)
-    known = load_catalog(catalog)
-    cells = expand(asked, data, known)
-    console = Console(stderr=True)
-    try:
-        with watcher(console) as shown:
-            outcome = run_inline(
-                asked.name,
-                cells,
-                Store(results),
-                shown,
-                data=data,
-                catalog=known,
-                save_model=save_model,
-                force=force,
-            )
-    except Interrupted:
-        console.print("interrupted: its state is kept; the same command goes on from there")
-        raise typer.Exit(130) from None
-    print(
-        f"{len(cells)} cells: {outcome.finished} trained, {outcome.skipped} already done, "
-        f"{len(outcome.failed)} failed; next: bslbench report --grid {asked.name}"
-    )
-    for cell_id, reason in outcome.failed.items():
-        print(f"  {cell_id}: {reason}")
-    if outcome.failed:
-        raise typer.Exit(1)
+EXAMPLE = "Example: bslbench train --dataset yelp2018 --loss sl --set tau=0.08,0.11 --jobs 2"
+app.command(epilog=EXAMPLE)(train)
+app.command(epilog="Example: bslbench status --grid quick")(status)
 
 
 @app.command(name="eval", epilog="Example: bslbench eval synthetic-mf-sl-s0 --k 1,3,100")
@@ -230,7 +131,7 @@ def evaluate(
 
     folder = _run_folder(run, results)
     ranks = Ranks.load(folder / "ranks.npz")
-    cutoffs = tuple(_number(part, "--k") for part in k.split(","))
+    cutoffs = tuple(number(part, "--k") for part in k.split(","))
     values = summary(ranks, cutoffs, tuple(metric or METRICS))
     table = {name: [name] for name, _, _ in values}
     for name, _, value in values:
@@ -297,49 +198,6 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def _seeds(text: str) -> int | list[int]:
-    numbers = [_number(part, "--seeds") for part in text.split(",")]
-    return numbers if "," in text else numbers[0]
-
-
-def _number(text: str, option: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ConfigError(f"{option}: '{text}' is not a whole number") from None
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    """Parse KEY=VALUE and KEY=A,B; values are read as bool, int, float or else text."""
-    parsed: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key or not text:
-            raise ConfigError(f"--set {pair}: write KEY=VALUE or KEY=A,B")
-        values = [_value(part) for part in text.split(",")]
-        parsed[key] = values if len(values) > 1 else values[0]
-    return parsed
-
-
-def _value(text: str) -> bool | int | float | str:
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text
-
-
-def _set_threads(threads: int) -> None:
-    import numba
-    import torch
-
-    torch.set_num_threads(threads)
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
 
 
 def _run_folder(run: str, results: Path) -> Path:

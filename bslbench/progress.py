@@ -4,11 +4,13 @@ from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -36,7 +38,7 @@ def describe(evaluation: Evaluation) -> str:
 
 
 class LiveWatcher:
-    """Two bars: the grid's cells and the running cell's epochs."""
+    """A bar for the grid's cells and one for each running cell's epochs."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -52,8 +54,8 @@ class LiveWatcher:
             transient=True,
         )
         self.grid = self.progress.add_task("grid", total=None, note="")
-        self.run = self.progress.add_task("run", total=None, visible=False, note="")
-        self.last = ""
+        self.runs: dict[str, TaskID] = {}
+        self.last: dict[str, str] = {}
 
     def __enter__(self) -> "LiveWatcher":
         self.progress.start()
@@ -72,24 +74,32 @@ class LiveWatcher:
         self.progress.update(self.grid, total=n_cells, completed=n_finished)
 
     def started(self, cell: Cell) -> None:
-        """Point the run's bar at this cell; the first call of a kernel compiles it."""
+        """Add the run's bar; the first call of a kernel compiles it."""
         epochs = cell.train.epochs if cell.train else None
-        self.last = ""
-        self.progress.reset(
-            self.run, total=epochs, visible=True, description=cell.id, note="starting"
-        )
+        self.runs[cell.id] = self.progress.add_task(cell.id, total=epochs, note="starting")
 
     def evaluated(self, cell: Cell, evaluation: Evaluation) -> None:
         """Advance the run's bar."""
-        self.last = describe(evaluation)
-        self.progress.update(self.run, completed=evaluation.epoch + 1, note=self.last)
+        self.last[cell.id] = note = describe(evaluation)
+        self.progress.update(self.runs[cell.id], completed=evaluation.epoch + 1, note=note)
 
     def ended(self, cell: Cell, failure: str = "") -> None:
         """Leave one line about the run above the bars."""
+        self.left(cell)
         self.progress.advance(self.grid)
-        self.progress.update(self.run, visible=False)
-        mark = f"[red]failed[/red]  {failure}" if failure else f"[green]done[/green]  {self.last}"
-        self.console.print(f"{cell.id}  {mark}", highlight=False, soft_wrap=True)
+        last = self.last.pop(cell.id, "")
+        mark = (
+            f"[red]failed[/red]  {escape(failure)}" if failure else f"[green]done[/green]  {last}"
+        )
+        self.console.print(f"{escape(cell.id)}  {mark}", highlight=False, soft_wrap=True)
+
+    def left(self, cell: Cell) -> None:
+        """Take the run's bar away."""
+        self.progress.remove_task(self.runs.pop(cell.id))
+
+    def waiting(self, n_cells: int) -> None:
+        """Say so in the grid's bar."""
+        self.progress.update(self.grid, note=f"waiting for {n_cells} that other processes train")
 
 
 class PlainWatcher:
@@ -97,9 +107,9 @@ class PlainWatcher:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.n_cells = self.n_done = 0
-        self.spoken = monotonic()
-        self.last = ""
+        self.n_cells = self.n_done = self.n_waiting = 0
+        self.spoken: dict[str, float] = {}
+        self.last: dict[str, str] = {}
 
     def __enter__(self) -> "PlainWatcher":
         return self
@@ -119,20 +129,29 @@ class PlainWatcher:
 
     def started(self, cell: Cell) -> None:
         """Start the clock of this run's lines."""
-        self.spoken, self.last = monotonic(), ""
+        self.spoken[cell.id] = monotonic()
 
     def evaluated(self, cell: Cell, evaluation: Evaluation) -> None:
         """Say how the run gets on, if the last line is old enough."""
-        self.last = describe(evaluation)
-        if monotonic() - self.spoken >= LINE_EVERY:
-            self._line(f"{cell.id}  {self.last}")
-            self.spoken = monotonic()
+        self.last[cell.id] = describe(evaluation)
+        if monotonic() - self.spoken[cell.id] >= LINE_EVERY:
+            self._line(f"{cell.id}  {self.last[cell.id]}")
+            self.spoken[cell.id] = monotonic()
 
     def ended(self, cell: Cell, failure: str = "") -> None:
         """Say how the run ended."""
         self.n_done += 1
-        outcome = f"failed: {failure}" if failure else f"done  {self.last}"
-        self._line(f"[{self.n_done}/{self.n_cells}] {cell.id}  {outcome}")
+        outcome = f"failed: {failure}" if failure else f"done  {self.last.pop(cell.id, '')}"
+        self._line(f"[{self.n_done}/{self.n_cells}] {cell.id}  {outcome.rstrip()}")
+
+    def left(self, cell: Cell) -> None:
+        """Nothing to say yet: it will be started again."""
+
+    def waiting(self, n_cells: int) -> None:
+        """Say what is waited for, once for each number."""
+        if n_cells != self.n_waiting:
+            self._line(f"waiting for {n_cells} cells that other processes train")
+        self.n_waiting = n_cells
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from safetensors.torch import load_file
 import bslbench
 from bslbench.config import Cell, Grid
 from bslbench.engine import cell as cells
-from bslbench.engine.executors import run_inline
+from bslbench.engine.executors import run_grid
 from bslbench.engine.grid import GRIDS, expand, find_grid
+from bslbench.engine.inputs import Options
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError, RunFailed
 from bslbench.training import Evaluation, Interrupted
@@ -39,6 +39,10 @@ class Quiet:
 
     def ended(self, cell: Cell, failure: str = "") -> None: ...
 
+    def left(self, cell: Cell) -> None: ...
+
+    def waiting(self, n_cells: int) -> None: ...
+
 
 def grid(**changes: Any) -> Grid:
     settings = {"epochs": 3, "n_negatives": 20, "dim": 8, "batch_size": 512} | changes.pop(
@@ -50,7 +54,8 @@ def grid(**changes: Any) -> Grid:
 
 def run(asked: Grid, root: Path, **options: Any) -> tuple[Quiet, Any]:
     watcher = Quiet()
-    return watcher, run_inline(asked.name, expand(asked), Store(root), watcher, **options)
+    how = Options(**options)
+    return watcher, run_grid(asked.name, expand(asked), Store(root), watcher, options=how)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -234,14 +239,6 @@ def test_a_saved_model_gives_the_ranks_that_were_reported(tmp_path: Path) -> Non
     assert recall == pytest.approx(reported, abs=1e-6)
 
 
-@pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep the state at every evaluation."""
-    monkeypatch.setattr(cells, "KEEP_EVERY", 0.0)
-    yield
-
-
-@pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("loss", ["sl", "DirectAU", "SLatK", "AdvInfoNCE"])
 @pytest.mark.parametrize("stop_after", [5, 13])
 def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
@@ -249,27 +246,19 @@ def test_a_run_that_was_cut_off_ends_in_the_same_bytes(
 ) -> None:
     name = loss if loss == "sl" else f"{USER_LOSSES}:{loss}"
     [cell] = expand(grid(losses=[name], set={"epochs": 4}))
-    cells.run_cell(cell, Store(tmp_path / "whole"), save_model=True)
+    how = Options(save_model=True, keep_every=0)
+    cells.run_cell(cell, Store(tmp_path / "whole"), how)
     store = Store(tmp_path / "cut")
     steps = iter(range(stop_after))
     with pytest.raises(Interrupted):
-        cells.run_cell(cell, store, save_model=True, stop=lambda: next(steps, None) is None)
+        cells.run_cell(cell, store, how, stop=lambda: next(steps, None) is None)
     run_folder = store.run(cell.id)
     assert run_folder.status() == "missing" and run_folder.file("state.pt").exists()
-    cells.run_cell(cell, store, save_model=True)
+    cells.run_cell(cell, store, how)
     assert not run_folder.file("state.pt").exists()
     for file in ("metrics.csv", "model.safetensors", "ranks.npz"):
         whole = Store(tmp_path / "whole").run(cell.id).file(file)
         assert run_folder.file(file).read_bytes() == whole.read_bytes()
-
-
-def test_a_damaged_state_starts_afresh(tmp_path: Path) -> None:
-    [cell] = expand(grid())
-    store = Store(tmp_path)
-    store.run(cell.id).folder.mkdir(parents=True)
-    store.run(cell.id).file("state.pt").write_bytes(b"not a state")
-    cells.run_cell(cell, store)
-    assert store.run(cell.id).status() == "finished"
 
 
 def test_a_failed_run_leaves_its_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -285,7 +274,7 @@ def test_a_failed_run_leaves_its_reason_and_the_rest_goes_on(tmp_path: Path) -> 
     assert reason.startswith(f"{broken}, line 4: TypeError")
     failed = next(c for c in expand(asked) if c.loss == "Broken")
     failure = Store(tmp_path).run(failed.id).failure()
-    assert failure is not None and failure["reason"] == reason
+    assert failure["reason"] == reason
     assert "Traceback" in failure["traceback"]
     assert {r["status"] for r in rows(tmp_path / "trial" / "runs.csv")} == {"finished", "failed"}
     watcher, _ = run(asked, tmp_path)
@@ -324,7 +313,7 @@ def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
     held = FileLock(run_folder.file(".lock"))
     with held, pytest.raises(RunFailed, match="is being trained by another process"):
         cells.run_cell(cell, Store(tmp_path))
-    assert run_folder.failure() is None
+    assert not run_folder.failure()
 
 
 def test_python_is_a_third_way_to_the_same_store(tmp_path: Path) -> None:

@@ -1,20 +1,26 @@
-"""Executors: the same `run_cell` for every cell of a grid, here one after the other."""
+"""A grid from its cells to its tables: what is to do, by whom, until nothing is left."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from time import sleep
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from bslbench.catalog import DatasetSpec
 from bslbench.config import Cell
-from bslbench.engine.cell import run_cell
+from bslbench.engine.inputs import DEFAULTS, Options
+from bslbench.engine.jobs import Executor, Job, Listener, Result, Stop, perform
+from bslbench.engine.machine import n_cores, set_threads
+from bslbench.engine.on_ray import OnRay
+from bslbench.engine.processes import Processes
 from bslbench.engine.store import Store
-from bslbench.errors import RunFailed
-from bslbench.training import Evaluation
+from bslbench.errors import ConfigError, StoreError
+from bslbench.training import Evaluation, Interrupted
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the cells that other processes hold."""
 
 
 class Watcher(Protocol):
@@ -32,69 +38,206 @@ class Watcher(Protocol):
     def ended(self, cell: Cell, failure: str = "") -> None:
         """A run is finished, or failed for the reason given."""
 
+    def left(self, cell: Cell) -> None:
+        """A run is left for later: another process is at it, or it was cut off."""
+
+    def waiting(self, n_cells: int) -> None:
+        """Nothing is left but cells that other processes are at."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of a grid's cells a call takes.
+
+    Attributes
+    ----------
+    only
+        Those that failed before, or those that are neither finished nor failed.
+    limit
+        At most this many.
+    shard
+        ``(i, n)``, i from 1: every n-th cell of the whole grid, so that n machines share it.
+    """
+
+    only: Literal["failed", "missing"] | None = None
+    limit: int | None = None
+    shard: tuple[int, int] = (1, 1)
+
+    def of(self, cells: Sequence[Cell]) -> Sequence[Cell]:
+        """Return the shard's cells, finished or not."""
+        index, count = self.shard
+        return cells[index - 1 :: count]
+
+    def pending(self, cells: Sequence[Cell], store: Store, options: Options) -> list[Cell]:
+        """Return the cells that a call runs."""
+        pending = [
+            cell
+            for cell in self.of(cells)
+            if _pends(cell, store, options) and self.only in (None, store.run(cell.id).status())
+        ]
+        return pending[: self.limit]
+
+
+WHOLE = Part()
+
+
+def _pends(cell: Cell, store: Store, options: Options) -> bool:
+    return options.force or not store.run(cell.id).finished(cell, options.save_model)
+
 
 @dataclass
 class Outcome:
-    """How many cells were finished before, are now, and which failed for what reason."""
+    """How many cells there are, were finished before, are now, and which failed for what reason."""
 
+    total: int = 0
     skipped: int = 0
     finished: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def run_inline(
+class _Ledger:
+    """Keeps count of what an executor tells, and passes it on to the watcher."""
+
+    def __init__(self, outcome: Outcome, watcher: Watcher) -> None:
+        self.outcome = outcome
+        self.watcher = watcher
+        self.started = watcher.started
+        self.evaluated = watcher.evaluated
+        self.later: list[Job] = []
+        self.unwritable = ""
+
+    def ended(self, job: Job, result: Result) -> None:
+        if result.kind in ("held", "interrupted", "unwritable"):
+            self.later.append(job)
+            self.unwritable = self.unwritable or result.reason
+            self.watcher.left(job.cell)
+            return
+        if result.last:
+            self.watcher.evaluated(job.cell, result.last)
+        if result.kind == "trained":
+            self.outcome.finished += 1
+        elif result.kind == "found":
+            self.outcome.skipped += 1
+        else:
+            self.outcome.failed[job.cell.id] = result.reason
+        self.watcher.ended(job.cell, result.reason)
+
+
+def inline(jobs: Sequence[Job], listener: Listener, stop: Stop) -> None:
+    """Run jobs one after the other in this process."""
+    for job in jobs:
+        if stop():
+            return
+        listener.started(job.cell)
+        listener.ended(job, perform(job, stop, partial(listener.evaluated, job.cell)))
+
+
+def executor_for(
+    kind: str | None = None,
+    *,
+    jobs: int | None = None,
+    threads: int | None = None,
+    timeout: float | None = None,
+    ray_address: str | None = None,
+    gpus_per_run: float = 0.0,
+) -> Executor:
+    """Return ``inline``, ``processes`` or ``ray``; by default what the number of jobs asks for.
+
+    Parameters
+    ----------
+    jobs
+        Cells at a time.
+    threads
+        Threads per cell; by default the cores are shared out among the processes, and Ray takes 1.
+    timeout
+        Seconds after which a cell has failed.
+    ray_address, gpus_per_run
+        The cluster, and what it reserves for a cell.
+
+    Raises
+    ------
+    ConfigError
+        For a combination that would be ignored.
+    """
+    if (ray_address or gpus_per_run) and kind != "ray":
+        raise ConfigError("a Ray address, or GPUs per run, need the executor 'ray'")
+    kind = kind or ("processes" if (jobs or 1) > 1 or timeout else "inline")
+    if kind == "inline":
+        if timeout or (jobs or 1) > 1:
+            raise ConfigError("more than one job, or a timeout, needs the executor 'processes'")
+        if threads:
+            set_threads(threads)
+        return inline
+    if kind == "ray":
+        return OnRay(ray_address, threads or 1, gpus_per_run, jobs, timeout)
+    if kind != "processes":
+        raise ConfigError(f"no executor named '{kind}'; known: inline, processes, ray")
+    jobs = jobs or 1
+    return Processes(jobs, threads or max(1, n_cores() // jobs), timeout)
+
+
+def run_grid(
     name: str,
     cells: Sequence[Cell],
     store: Store,
     watcher: Watcher,
+    execute: Executor = inline,
     *,
-    data: Path | None = None,
-    catalog: Mapping[str, DatasetSpec] | None = None,
-    save_model: bool = False,
-    force: bool = False,
+    options: Options = DEFAULTS,
+    part: Part = WHOLE,
+    fail_fast: bool = False,
 ) -> Outcome:
-    """Run every cell that is not finished, in order, and write the grid's tables.
+    """Run the cells that are not finished, and write the grid's tables before and after.
 
-    A failed run does not stop the others.
+    A failed run does not stop the others, unless `fail_fast`; then those that are running keep
+    their state. Cells that another process is at are left for last: waited for, and run here if
+    they are not finished when it lets go of them.
 
     Raises
     ------
+    StoreError
+        If the results cannot be written; nothing more is started.
     Interrupted
-        After SIGINT or SIGTERM: the running run's state is kept, the tables are written.
+        After SIGINT or SIGTERM: the running runs' states are kept, the tables are written.
     """
-    outcome = Outcome()
-    pending = []
-    for cell in cells:
-        run = store.run(cell.id)
-        models = not save_model or cell.train is None or run.file("model.safetensors").exists()
-        if force or not (run.finished(cell) and models):
-            pending.append(cell)
-    outcome.skipped = len(cells) - len(pending)
-    watcher.planned(len(cells), outcome.skipped)
-    try:
-        with _stopping() as stop:
-            for cell in pending:
-                watcher.started(cell)
-                reason = ""
-                try:
-                    run_cell(
-                        cell,
-                        store,
-                        data=data,
-                        catalog=catalog,
-                        save_model=save_model,
-                        force=force,
-                        stop=stop,
-                        show=partial(watcher.evaluated, cell),
-                    )
-                    outcome.finished += 1
-                except RunFailed as error:
-                    reason = str(error)
-                    outcome.failed[cell.id] = reason
-                watcher.ended(cell, reason)
-    finally:
-        store.write_grid(name, cells)
+    pending = part.pending(cells, store, options)
+    total = len(part.of(cells))
+    outcome = Outcome(total, sum(not _pends(cell, store, options) for cell in part.of(cells)))
+    ledger = _Ledger(outcome, watcher)
+    todo = [Job(cell, store.root, options) for cell in pending]
+    store.write_grid(name, cells)
+    watcher.planned(len(pending) + outcome.skipped, outcome.skipped)
+    with _stopping() as asked:
+
+        def stop() -> bool:
+            return asked() or bool(ledger.unwritable) or (fail_fast and bool(outcome.failed))
+
+        try:
+            while todo and not stop():
+                ready, held = _split(todo)
+                if ready:
+                    execute(ready, ledger, stop)
+                else:
+                    watcher.waiting(len(held))
+                    sleep(LOOK_EVERY)
+                todo, ledger.later = held + ledger.later, []
+        finally:
+            if not ledger.unwritable:
+                store.write_grid(name, cells)
+        if ledger.unwritable:
+            raise StoreError(ledger.unwritable)
+        if asked():
+            raise Interrupted
     return outcome
+
+
+def _split(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """Return the jobs that can be run, and those that other processes are at."""
+    ready: list[Job] = []
+    held: list[Job] = []
+    for job in jobs:
+        (held if job.run.held() else ready).append(job)
+    return ready, held
 
 
 @contextmanager

@@ -1,21 +1,26 @@
 """Results on disk: one folder per run, shared by all grids, and one folder per grid.
 
 A run's ``metrics.csv`` is written last, to a temporary name, and renamed: its presence means that
-the run is finished. A grid's files are derived from its cells and can be rebuilt at any time.
+the run is finished, and ``run.json`` holds its checksum. A grid's files are derived from its cells
+and can be rebuilt at any time. Whoever writes holds a lock that dies with its process.
 """
 
 import csv
+import hashlib
 import io
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from bslbench.config import Cell, Scalar
-from bslbench.errors import DataError
+from bslbench.errors import DataError, InUse, StoreError
 
 LEADING = ["run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "noise_fneg"]
 LEADING += ["seed", "selection"]
@@ -36,49 +41,73 @@ class Run:
         """Return the path of one of the run's files."""
         return self.folder / name
 
-    def finished(self, cell: Cell) -> bool:
-        """Tell whether the run is finished and is this very cell, not one of the same name.
+    def finished(self, cell: Cell, with_model: bool = False) -> bool:
+        """Tell whether the run is finished, whole, and this very cell, not one of the same name.
+
+        A cell that trains is finished `with_model` only if its embeddings have been kept.
 
         Raises
         ------
         DataError
             If the folder holds another configuration than its id says.
         """
-        if not self.file("metrics.csv").exists():
+        if not self.whole():
             return False
         if self.info()["canonical"] != json.loads(cell.canonical()):
             raise DataError(f"{self.folder} holds another run than its name says; remove it")
-        return True
+        return not (with_model and cell.train) or self.file("model.safetensors").exists()
+
+    def whole(self) -> bool:
+        """Tell whether ``metrics.csv`` is there, with the very bytes that were written."""
+        path = self.file("metrics.csv")
+        return path.exists() and self.info().get("metrics_sha256") == sha256(path.read_bytes())
 
     def info(self) -> dict[str, Any]:
-        """Return ``run.json``."""
-        return dict(json.loads(self.file("run.json").read_text()))
+        """Return ``run.json``; nothing if it is missing or damaged."""
+        return _json(self.file("run.json"))
 
     def metrics(self) -> list[dict[str, str]]:
-        """Return the rows of ``metrics.csv``, as text.
+        """Return the rows of ``metrics.csv`` of a finished run, as text."""
+        with self.file("metrics.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
 
-        Raises
-        ------
-        DataError
-            If the file is not whole.
-        """
-        path = self.file("metrics.csv")
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or any(set(row) != set(TRAILING) or not row["value"] for row in rows):
-            raise DataError(f"{path} is not whole; remove {self.folder} and train again")
-        return rows
+    def failure(self) -> dict[str, str]:
+        """Return ``failure.json`` of a failed run, else nothing."""
+        return _json(self.file("failure.json"))
 
-    def failure(self) -> dict[str, str] | None:
-        """Return ``failure.json`` of a failed run, else None."""
-        path = self.file("failure.json")
-        return dict(json.loads(path.read_text())) if path.exists() else None
+    def progress(self) -> dict[str, Any]:
+        """Return ``progress.json``: the last evaluation of a run that is going on."""
+        return _json(self.file("progress.json"))
 
     def status(self) -> str:
         """Return ``finished``, ``failed`` or ``missing``."""
-        if self.file("metrics.csv").exists():
-            return "finished"
-        return "failed" if self.file("failure.json").exists() else "missing"
+        return "finished" if self.whole() else "failed" if self.failure() else "missing"
+
+    def held(self) -> bool:
+        """Tell whether a process is at the run, here or on another machine that sees the store."""
+        if not self.file(".lock").exists():
+            return False
+        try:
+            with FileLock(self.file(".lock"), timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a store that may only be read does not tell
+            return False
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the run's lock, in a folder without what a killed process left half written.
+
+        Raises
+        ------
+        InUse
+            If another process holds it.
+        StoreError
+            If the folder cannot be written.
+        """
+        with locked(self.folder, 0):
+            yield
 
 
 class Store:
@@ -94,8 +123,10 @@ class Store:
     def write_grid(self, name: str, cells: Sequence[Cell]) -> None:
         """Write what a grid asked for and what came out: grid.toml, metrics.csv, runs.csv."""
         folder = self.root / name
-        folder.mkdir(parents=True, exist_ok=True)
-        cells = sorted(cells, key=_order)
+        with locked(folder):  # read and written under one lock: no row that is there gets lost
+            self._write_grid(folder, name, sorted(cells, key=_order))
+
+    def _write_grid(self, folder: Path, name: str, cells: Sequence[Cell]) -> None:
         write_atomically(folder / "grid.toml", grid_toml(name, cells))
         finished = [cell for cell in cells if self.run(cell.id).finished(cell)]
         varying = _varying(cells)
@@ -105,7 +136,8 @@ class Store:
             for row in self.run(cell.id).metrics()
         ]
         write_atomically(folder / "metrics.csv", csv_text([*LEADING, *varying, *TRAILING], rows))
-        runs = [self._run_row(cell) for cell in cells]
+        done = {cell.id for cell in finished}
+        runs = [self._run_row(cell, cell.id in done) for cell in cells]
         columns = list(dict.fromkeys(key for row in runs for key in row))
         write_atomically(folder / "runs.csv", csv_text(columns, runs))
 
@@ -113,10 +145,10 @@ class Store:
         flat = CLEAN | cell.flat() | {"run_id": cell.id}
         return {column: flat.get(column, "") for column in [*LEADING, *varying]}
 
-    def _run_row(self, cell: Cell) -> dict[str, Any]:
+    def _run_row(self, cell: Cell, finished: bool) -> dict[str, Any]:
         run = self.run(cell.id)
-        status = run.status()
-        outcome = run.info()["outcome"] if status == "finished" else {}
+        status = "finished" if finished else "failed" if run.failure() else "missing"
+        outcome = run.info()["outcome"] if finished else {}
         return {"run_id": cell.id, "status": status} | CLEAN | cell.flat() | outcome
 
 
@@ -152,17 +184,74 @@ def csv_text(columns: Sequence[str], rows: Iterable[Row]) -> str:
     return out.getvalue()
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write to a temporary name beside `path`, sync, rename: readers see all of it or nothing."""
-    data = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def sha256(content: bytes) -> str:
+    """Return the checksum of a file's bytes, as hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; nothing for a file that is missing or damaged."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Turn an error of the disk into a `StoreError` that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot write {place}: {error.strerror or error}") from error
+
+
+@contextmanager
+def locked(folder: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold the lock of a folder, made if need be and cleared of half-written files.
+
+    Raises
+    ------
+    InUse
+        If another process still holds it after `timeout` seconds; -1 waits for ever.
+    StoreError
+        If the folder cannot be written.
+    """
+    lock = FileLock(folder / ".lock", timeout=timeout)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InUse(f"{folder.name} is being trained by another process") from error
+    try:
+        with writing(folder):
+            for leftover in folder.glob(".[!l]*.*"):
+                leftover.unlink()
+        yield
+    finally:
+        lock.release()
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write to a temporary name beside `path`, sync, rename: readers see all of it or nothing.
+
+    Raises
+    ------
+    StoreError
+        If the disk is full or does not let us.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with writing(path):
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise

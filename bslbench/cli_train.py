@@ -1,0 +1,187 @@
+"""The commands `train` and `status`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bslbench import options
+from bslbench.options import Catalog, Data, Results
+
+
+class Only(StrEnum):
+    """Which unfinished cells `train` takes."""
+
+    failed = "failed"
+    missing = "missing"
+
+
+class Kind(StrEnum):
+    """Where `train` runs cells."""
+
+    inline = "inline"
+    processes = "processes"
+    ray = "ray"
+
+
+def train(
+    grid: Annotated[
+        str | None, typer.Option("--grid", help="A grid by name (bslbench list grids) or file.")
+    ] = None,
+    datasets: Annotated[
+        list[str] | None, typer.Option("--dataset", help="Dataset, repeatable.")
+    ] = None,
+    backbones: Annotated[
+        list[str] | None, typer.Option("--backbone", help="Backbone, repeatable.")
+    ] = None,
+    losses: Annotated[
+        list[str] | None,
+        typer.Option("--loss", help="Loss by name or my_loss.py:MyLoss, repeatable."),
+    ] = None,
+    references: Annotated[
+        list[str] | None, typer.Option("--reference", help="Reference row, repeatable.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="How many (3), or which (0,7,9).")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE, or KEY=A,B for an axis; repeatable."),
+    ] = None,
+    selection: Annotated[
+        str | None, typer.Option("--selection", help="Best epoch picked on 'valid' or 'test'.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name in the results; default the grid's or adhoc.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what there is to do and how long it takes.")
+    ] = False,
+    only: Annotated[
+        Only | None, typer.Option("--only", help="Only cells that failed, or were never finished.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most N cells.")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="I/N: the I-th of N parts of the grid.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train finished cells again.")] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first failure; states are kept.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Cells at a time, a process each.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Threads per cell; results do not depend on it."),
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=1, help="Seconds after which a cell fails.")
+    ] = None,
+    executor: Annotated[
+        Kind | None, typer.Option("--executor", help="Default: processes if --jobs, else inline.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="A Ray cluster; else one is started here.")
+    ] = None,
+    gpus_per_run: Annotated[
+        float, typer.Option("--gpus-per-run", min=0, help="GPUs that Ray reserves for a cell.")
+    ] = 0.0,
+    save_model: Annotated[
+        bool, typer.Option("--save-model", help="Keep the embeddings as model.safetensors.")
+    ] = False,
+    keep_every: Annotated[
+        float, typer.Option("--keep-every", min=0, help="Seconds between two kept states.")
+    ] = 30.0,
+    results: Results = Path("results"),
+    data: Data = None,
+    catalog: Catalog = None,
+) -> None:
+    """Train a grid; finished cells are skipped, a run that was cut off goes on."""
+    from rich.console import Console
+    from tabulate import tabulate
+
+    from bslbench.catalog import load_catalog
+    from bslbench.config import Grid, validated
+    from bslbench.engine.executors import Part, executor_for, run_grid
+    from bslbench.engine.grid import expand, find_grid
+    from bslbench.engine.inputs import Options
+    from bslbench.engine.store import Store
+    from bslbench.progress import watcher
+    from bslbench.training import Interrupted
+
+    base = find_grid(grid) if grid else Grid()
+    changes: dict[str, Any] = {
+        "datasets": datasets,
+        "backbones": backbones,
+        "losses": losses,
+        "references": references,
+        "seeds": options.seeds(seeds) if seeds else None,
+        "selection": selection,
+        "name": name,
+    }
+    content = base.model_dump() | {key: value for key, value in changes.items() if value}
+    if settings:
+        content["override"] = [
+            *content["override"],
+            {"when": {}, "set": options.settings(settings)},
+        ]
+    asked = validated(Grid, content, "command line")
+    execute = executor_for(
+        executor.value if executor else None,
+        jobs=jobs,
+        threads=threads,
+        timeout=timeout,
+        ray_address=ray_address,
+        gpus_per_run=gpus_per_run,
+    )
+    part = Part(only.value if only else None, limit, options.shard(shard) if shard else (1, 1))
+    known = load_catalog(catalog)
+    cells = expand(asked, data, known)
+    how = Options(data, known, save_model, force, keep_every)
+    console = Console(stderr=True)
+    if dry_run:
+        from bslbench.engine.plan import plan
+
+        with console.status("probing") as shown:
+            rows, summary = plan(cells, Store(results), how, part, jobs or 1, shown.update)
+        print(tabulate(rows, "keys", "simple", disable_numparse=True))
+        print(summary)
+        return
+    try:
+        with watcher(console) as shown:
+            outcome = run_grid(
+                asked.name,
+                cells,
+                Store(results),
+                shown,
+                execute,
+                options=how,
+                part=part,
+                fail_fast=fail_fast,
+            )
+    except Interrupted:
+        again = "the same command, without --force," if force else "the same command"
+        console.print(f"interrupted: states are kept; {again} goes on from there")
+        raise typer.Exit(130) from None
+    print(
+        f"{outcome.total} cells: {outcome.finished} trained, {outcome.skipped} already done, "
+        f"{len(outcome.failed)} failed; next: bslbench report --grid {asked.name}"
+    )
+    for cell_id, reason in outcome.failed.items():
+        print(f"  {cell_id}: {reason}")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def status(
+    grid: Annotated[
+        str | None, typer.Option("--grid", help="Grid in the results; default all of them.")
+    ] = None,
+    results: Results = Path("results"),
+) -> None:
+    """Show what is done, running, failed and missing, from the results folder alone."""
+    from bslbench.engine.status import overview
+
+    print(overview(results, grid))

@@ -1,0 +1,58 @@
+"""What a result was made on."""
+
+import os
+import platform
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+
+import bslbench
+
+
+def n_cores() -> int:
+    """Return how many cores this process may use: a batch system often gives only some."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(threads: int) -> None:
+    """Let torch and numba use this many threads; results do not depend on it."""
+    most: Any = numba.config
+    torch.set_num_threads(threads)
+    numba.set_num_threads(min(threads, most.NUMBA_NUM_THREADS))
+
+
+@lru_cache
+def environment() -> dict[str, Any]:
+    """Return what a result was made on: versions, processor, threads, revision."""
+    return {
+        "bslbench": bslbench.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "cpu": _processor(),
+        "threads": torch.get_num_threads(),
+        "revision": _revision(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = info.read_text().splitlines() if info.exists() else []
+    models = [line.split(":", 1)[1].strip() for line in names if line.startswith("model name")]
+    name = models[0] if models else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _revision() -> str:
+    """Return the git revision of a checkout of bslbench, empty for an installed package."""
+    package = Path(__file__).parents[2]
+    if not (package / ".git").exists():
+        return ""
+    command = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip()

@@ -1,0 +1,64 @@
+"""Options that several commands share, and how the values of options are read."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bslbench.errors import ConfigError
+
+Results = Annotated[Path, typer.Option("--results", help="Where runs and tables are kept.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Data folder; else BSLBENCH_DATA, else the user cache."),
+]
+Catalog = Annotated[
+    Path | None, typer.Option("--catalog", help="A datasets.toml that extends the packaged one.")
+]
+
+
+def seeds(text: str) -> int | list[int]:
+    """Read how many, or which."""
+    numbers = [number(part, "--seeds") for part in text.split(",")]
+    return numbers if "," in text else numbers[0]
+
+
+def number(text: str, option: str) -> int:
+    """Read a whole number; a `ConfigError` names the option."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{option}: '{text}' is not a whole number") from None
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Read I/N, I from 1."""
+    index, slash, count = text.partition("/")
+    i, n = number(index, "--shard"), number(count, "--shard") if slash else 0
+    if not 1 <= i <= n:
+        raise ConfigError(f"--shard {text}: write I/N with I from 1 to N")
+    return i, n
+
+
+def settings(pairs: list[str]) -> dict[str, Any]:
+    """Parse KEY=VALUE and KEY=A,B; values are read as bool, int, float or else text."""
+    parsed: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key or not text:
+            raise ConfigError(f"--set {pair}: write KEY=VALUE or KEY=A,B")
+        values = [value(part) for part in text.split(",")]
+        parsed[key] = values if len(values) > 1 else values[0]
+    return parsed
+
+
+def value(text: str) -> bool | int | float | str:
+    """Read a bool, an int, a float or else text."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

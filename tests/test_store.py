@@ -1,0 +1,141 @@
+"""The results folder under bad luck: full, not writable, damaged. Never a wrong row."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bslbench.engine import cell as cells
+from bslbench.engine.grid import expand
+from bslbench.engine.store import Run, Store, write_atomically
+from bslbench.errors import StoreError
+from tests.test_engine import Quiet, grid, rows
+from tests.test_executors import metrics, run
+
+
+def the_run(root: Path) -> Run:
+    [folder] = (root / "runs").iterdir()
+    return Run(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 0.5, 0.999])
+@pytest.mark.parametrize("name", ["metrics.csv", "run.json"])
+def test_a_truncated_result_is_trained_again(tmp_path: Path, name: str, keep: float) -> None:
+    run(grid(), tmp_path)
+    before = metrics(tmp_path)
+    file = the_run(tmp_path).file(name)
+    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
+    assert the_run(tmp_path).status() == "missing"
+    watcher = Quiet()
+    assert run(grid(), tmp_path, watcher).finished == 1
+    assert len(watcher.ran) == 1 and metrics(tmp_path) == before
+
+
+def test_a_row_that_was_changed_is_not_believed(tmp_path: Path) -> None:
+    run(grid(), tmp_path)
+    before = metrics(tmp_path)
+    file = the_run(tmp_path).file("metrics.csv")
+    file.write_text(file.read_text().replace("0.", "0.9", 1))
+    assert run(grid(), tmp_path).finished == 1
+    assert metrics(tmp_path) == before
+
+
+def test_truncated_tables_are_written_again(tmp_path: Path) -> None:
+    run(grid(), tmp_path)
+    before = metrics(tmp_path)
+    for name in ("metrics.csv", "runs.csv", "grid.toml"):
+        (tmp_path / "trial" / name).write_text("run_id")
+    assert run(grid(), tmp_path).skipped == 1
+    assert metrics(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state"])
+def test_a_damaged_state_starts_afresh(tmp_path: Path, content: bytes) -> None:
+    run(grid(), tmp_path / "whole")
+    [cell] = expand(grid())
+    folder = Store(tmp_path).run(cell.id)
+    folder.folder.mkdir(parents=True)
+    folder.file("state.pt").write_bytes(content)
+    assert run(grid(), tmp_path).finished == 1
+    assert metrics(tmp_path) == metrics(tmp_path / "whole")
+
+
+def test_a_changed_grid_has_its_own_rows(tmp_path: Path) -> None:
+    run(grid(set={"tau": [0.1, 0.2]}), tmp_path)
+    watcher = Quiet()
+    changed = grid(set={"tau": [0.2, 0.3]})
+    run(changed, tmp_path, watcher)
+    assert len(watcher.ran) == 1  # 0.2 has been trained before
+    assert {row["tau"] for row in rows(tmp_path / "trial" / "metrics.csv")} == {"0.2", "0.3"}
+
+
+class Full:
+    """A disk that is full after so many files."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+        self.left = after
+        self.sync = os.fsync
+        monkeypatch.setattr(os, "fsync", self)
+
+    def __call__(self, descriptor: int) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.sync(descriptor)
+
+
+@pytest.mark.parametrize("after", range(0, 8))
+def test_a_full_disk_stops_the_grid_and_is_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    asked = grid(losses=["sl", "bpr"])
+    run(asked, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        Full(patch, after)
+        with pytest.raises(StoreError, match=r"^cannot write .*: No space left on device$"):
+            run(asked, tmp_path)
+        assert not list(tmp_path.glob("runs/*/.[!l]*"))
+    assert not list(tmp_path.glob("runs/*/failure.json"))
+    assert run(asked, tmp_path).failed == {}
+    assert metrics(tmp_path) == metrics(tmp_path / "whole")
+
+
+def test_a_full_disk_stops_workers_too(tmp_path: Path) -> None:
+    asked = grid(losses=["sl", "bpr"])
+    first = Store(tmp_path).run(expand(asked)[0].id).folder
+    first.parent.mkdir(parents=True)
+    first.write_text("a file where the folder should be")
+    with pytest.raises(StoreError, match=r"^cannot write .*File exists"):
+        run(asked, tmp_path, jobs=2)
+
+
+def test_a_results_folder_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write .*results"):
+        run(grid(), tmp_path / "results")
+
+
+def test_what_a_killed_process_left_half_written_is_cleared(tmp_path: Path) -> None:
+    [cell] = expand(grid())
+    folder = Store(tmp_path).run(cell.id)
+    folder.folder.mkdir(parents=True)
+    folder.file(".metrics.csv.x1y2").write_text("run_id")
+    cells.run_cell(cell, Store(tmp_path))
+    assert sorted(p.name for p in folder.folder.glob(".*")) == [".lock"]
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    monkeypatch.setattr(os, "replace", _denied)
+    with pytest.raises(StoreError, match="Permission denied"):
+        write_atomically(path, "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"] and path.read_text() == "old"
+
+
+def _denied(*arguments: Any) -> None:
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
