@@ -58,6 +58,21 @@ def test_the_way_from_grid_to_table(bslbench) -> None:
     assert code == 0 and out.lstrip().startswith("|")
 
 
+def test_a_grid_in_parts(bslbench, tmp_path: Path) -> None:
+    asked = [*TRAIN, "--loss", "sl", "--seeds", "3"]
+    code, out, _ = bslbench(*asked, "--dry-run")
+    assert code == 0 and "3 cells: 3 missing; 3 to do, at most about" in out
+    assert not (tmp_path / "results").exists()
+    code, out, _ = bslbench(*asked, "--shard", "2/2")
+    assert code == 0 and "1 cells: 1 trained" in out
+    code, out, _ = bslbench("status")
+    assert code == 0 and out.startswith("adhoc: 3 cells: 1 done, 2 missing, about ")
+    code, out, _ = bslbench(*asked, "--limit", "1", "--only", "missing")
+    assert code == 0 and "3 cells: 1 trained, 1 already done" in out
+    code, out, _ = bslbench(*asked, "--jobs", "2", "--threads", "1")
+    assert code == 0 and "3 cells: 1 trained, 2 already done, 0 failed" in out
+
+
 def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
     bslbench(*TRAIN, "--loss", "sl")
     [folder] = (tmp_path / "results" / "runs").iterdir()
@@ -81,6 +96,10 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
         (["train", "--loss", "sl", "--selection", "tset"], "selection"),
         (["train", "--grid", "quik"], "no grid named 'quik'; did you mean 'quick'?"),
         (["train", "--loss", "sl", "--dataset", "gowalla"], "bslbench download gowalla"),
+        (["train", "--loss", "sl", "--shard", "3/2"], "--shard 3/2: write I/N with I from 1 to N"),
+        (["train", "--loss", "sl", "--shard", "x/2"], "--shard: 'x' is not a whole number"),
+        (["train", "--loss", "sl", "--jobs", "2", "--executor", "inline"], "'processes'"),
+        (["status"], "no grids in results; bslbench train makes the first"),
         (["download", "yelp"], "no dataset named 'yelp'; did you mean 'yelp2018'?"),
         (["download"], "name a dataset"),
         (["report"], "bslbench train"),
