@@ -45,7 +45,7 @@ class LiveWatcher:
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),
@@ -76,11 +76,13 @@ class LiveWatcher:
     def started(self, cell: Cell) -> None:
         """Add the run's bar; the first call of a kernel compiles it."""
         epochs = cell.train.epochs if cell.train else None
-        self.runs[cell.id] = self.progress.add_task(cell.id, total=epochs, note="starting")
+        short = f"{cell.backbone} {cell.loss} s{cell.seed}"  # leaves the bars and the note room
+        self.runs[cell.id] = self.progress.add_task(short, total=epochs, note="starting")
 
     def evaluated(self, cell: Cell, evaluation: Evaluation) -> None:
         """Advance the run's bar."""
-        self.last[cell.id] = note = describe(evaluation)
+        self.last[cell.id] = describe(evaluation)
+        note = f"loss {evaluation.loss:.4f}  Recall@20 {evaluation.recall:.4f}"
         self.progress.update(self.runs[cell.id], completed=evaluation.epoch + 1, note=note)
 
     def ended(self, cell: Cell, failure: str = "") -> None:
