@@ -4,6 +4,7 @@ Each draw is a pure function of (seed, epoch, step, row).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -104,17 +105,23 @@ class Sampler(ABC):
         return rows._replace(users=self.dropout(rows.users, epoch, step)), sq_users
 
     def scored(
-        self, pos: Tensor, neg: Tensor, squared: Tensor, neg_items: Tensor, rows: Rows, own: Tensor
+        self,
+        pos: Tensor,
+        neg: Tensor,
+        squared: Tensor,
+        rows: Rows,
+        neg_items: Callable[[], Tensor],
+        item_rows: Callable[[], Tensor],
     ) -> Scored:
-        """Return the scores with what the loss needs; `own` [B] finds the own items' rows."""
+        """Return the scores, and of the rest only what the loss needs: [B, B] ids are not free."""
         by_item, by_row = "neg_items" in self.needs, "embeddings" in self.needs
         return Scored(
             pos,
             neg,
             squared,
-            neg_items.long() if by_item else None,
+            neg_items().long() if by_item else None,
             rows.users if by_row else None,
-            embedding(own, rows.items) if by_row else None,
+            item_rows() if by_row else None,
         )
 
 
@@ -135,14 +142,18 @@ class Own(Sampler):
         rows, sq_users = self.rows(backbone, users, None, epoch, step)
         scores, item_squares = sddmm(rows.users, rows.items, index, cosine=self.cosine)
         pos, neg = torch.split(scores, [index.n_pos, self.settings.n_negatives], dim=1)
-        neg_items = index.items[:, index.n_pos :]
         if not self.order_free:
-            neg, neg_items = neg.gather(1, order), neg_items.gather(1, order)
+            neg = neg.gather(1, order)
         squared = pos.new_zeros(())
         if self.settings.l2:
             sq_items = item_squares if rows.sq_items is None else rows.sq_items
             squared = sq_users.sum() + stable_sum(self.count(index) * sq_items)
-        return self.scored(pos, neg, squared, neg_items, rows, items)
+
+        def neg_items() -> Tensor:
+            drawn = index.items[:, index.n_pos :]
+            return drawn if self.order_free else drawn.gather(1, order)
+
+        return self.scored(pos, neg, squared, rows, neg_items, lambda: embedding(items, rows.items))
 
     def draw(self, pos_items: Tensor, epoch: int, step: int) -> tuple[Index, Tensor]:
         """Return the index of positives [B, K] and drawn negatives, and the draws' order.
@@ -219,9 +230,12 @@ class Shared(Sampler):
         squares = sq_users.sum() + sq_items[:n_rows].sum()
         return Listed(rows, unit_users, unit_items, pos, squares, sq_items[n_pos * n_rows :])
 
-    def shared(self, found: Listed, neg: Tensor, squared: Tensor, neg_items: Tensor) -> Scored:
+    def shared(
+        self, found: Listed, neg: Tensor, squared: Tensor, neg_items: Callable[[], Tensor]
+    ) -> Scored:
         """Return the scores with what the loss needs."""
-        return self.scored(found.pos, neg, squared, neg_items, found.rows, torch.arange(len(neg)))
+        rows = found.rows
+        return self.scored(found.pos, neg, squared, rows, neg_items, lambda: rows.items[: len(neg)])
 
 
 class Pool(Shared):
@@ -238,7 +252,7 @@ class Pool(Shared):
         squared = found.squares
         if self.settings.l2_negatives:
             squared = squared + len(users) * found.sq_pool.sum()
-        return self.shared(found, neg, squared, pool.expand(len(users), -1))
+        return self.shared(found, neg, squared, lambda: pool.expand(len(users), -1))
 
 
 class InBatch(Shared):
@@ -260,8 +274,12 @@ class InBatch(Shared):
         scores = found.users @ found.items[: len(users)].T  # [B, B]
         if self.correction is not None:
             scores = scores - self.correction[items]
-        neg_items = off_diagonal(items.expand(len(users), -1))
-        return self.shared(found, off_diagonal(scores), found.squares, neg_items)
+        return self.shared(
+            found,
+            off_diagonal(scores),
+            found.squares,
+            lambda: off_diagonal(items.expand(len(users), -1)),
+        )
 
 
 class NoNegatives(Shared):
@@ -271,9 +289,11 @@ class NoNegatives(Shared):
         self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
     ) -> Scored:
         """Score the positives."""
-        found = self.listed(backbone, users, items, items[:0], epoch, step)
-        neg_items = items[:0].expand(len(users), -1)
-        return self.shared(found, found.pos[:, :0], found.squares, neg_items)
+        none = items[:0]
+        found = self.listed(backbone, users, items, none, epoch, step)
+        return self.shared(
+            found, found.pos[:, :0], found.squares, lambda: none.expand(len(users), -1)
+        )
 
 
 SAMPLERS: dict[str, type[Sampler]] = {
