@@ -52,6 +52,10 @@ def train(
     selection: Annotated[
         str | None, typer.Option("--selection", help="Best epoch picked on 'valid' or 'test'.")
     ] = None,
+    presets: Annotated[
+        str | None,
+        typer.Option("--presets", help="published, fast, thorough, FILE.toml or none."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name in the results; default the grid's or adhoc.")
     ] = None,
@@ -94,6 +98,9 @@ def train(
     keep_every: Annotated[
         float, typer.Option("--keep-every", min=0, help="Seconds between two kept states.")
     ] = 30.0,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time of the grid's runs went.")
+    ] = False,
     results: Results = Path("results"),
     data: Data = None,
     catalog: Catalog = None,
@@ -107,6 +114,7 @@ def train(
     from bslbench.engine.executors import Part, executor_for, run_grid
     from bslbench.engine.grid import expand, find_grid
     from bslbench.engine.inputs import Options
+    from bslbench.engine.machine import COMPILING, tell_of_compiling
     from bslbench.engine.store import Store
     from bslbench.progress import watcher
     from bslbench.training import Interrupted
@@ -127,6 +135,8 @@ def train(
             *content["override"],
             {"when": {}, "set": options.settings(settings)},
         ]
+    if presets:
+        content["presets"] = {"published": True, "none": False}.get(presets, presets)
     asked = validated(Grid, content, "command line")
     execute = executor_for(
         executor.value if executor else None,
@@ -141,6 +151,7 @@ def train(
     cells = expand(asked, data, known)
     how = Options(data, known, save_model, force, keep_every)
     console = Console(stderr=True)
+    tell_of_compiling(lambda: console.print(COMPILING))
     if dry_run:
         from bslbench.engine.plan import plan
 
@@ -165,6 +176,10 @@ def train(
         again = "the same command, without --force," if force else "the same command"
         console.print(f"interrupted: states are kept; {again} goes on from there")
         raise typer.Exit(130) from None
+    if profile:
+        from bslbench.report.profile import profile as profile_of
+
+        print(profile_of(Store(results).run(cell.id) for cell in part.of(cells)))
     print(
         f"{outcome.total} cells: {outcome.finished} trained, {outcome.skipped} already done, "
         f"{len(outcome.failed)} failed; next: bslbench report --grid {asked.name}"

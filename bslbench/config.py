@@ -44,7 +44,9 @@ class TrainSettings(Strict):
     l2_negatives: bool = Field(True, description="L2 counts the drawn negatives too")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the users' rows")
     dim: int = Field(64, ge=1, description="embedding size, d")
-    init: Literal["xavier"] = Field("xavier", description="start of the embedding tables")
+    init: Literal["xavier", "als"] = Field(
+        "xavier", description="start of the tables; als, a warm start, enters no comparison"
+    )
     sampler: Literal["own", "pool", "in_batch", "none"] = Field(
         "own", description="negatives of each row's own, one pool per batch, or the other rows'"
     )
@@ -148,7 +150,9 @@ class Grid(Strict):
     override: list[Override] = []
     exclude: list[dict[str, Scalar]] = []
     presets: bool | str = Field(
-        True, description="whether presets fill what the grid leaves open, or a file of presets"
+        True,
+        description="what fills the settings that the grid leaves open: the published ones (true), "
+        "a recipe over them (fast, thorough), a file of presets, or nothing (false)",
     )
 
     @field_validator("name")

@@ -47,7 +47,13 @@ class Progress:
     """Evaluations since the last improvement."""
     seconds_train: float = 0.0
     seconds_eval: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds of training: the start of the tables, then `PHASES` of the steps."""
     curve: list[Evaluation] = field(default_factory=list)
+
+
+PHASES = ("scores", "loss", "backward", "adam")
+"""Parts of a step: draws and scores; the loss; all gradients; the optimiser."""
 
 
 class Interrupted(Exception):
@@ -77,6 +83,7 @@ def train(
     *,
     seed: int,
     evaluate: Callable[[Backbone], tuple[float, float]],
+    spent: float = 0.0,
     state: dict[str, Any] | None = None,
     keep: Callable[[dict[str, Any]], None] = lambda state: None,
     stop: Callable[[], bool] = lambda: False,
@@ -96,6 +103,8 @@ def train(
         Every draw is a function of it.
     evaluate
         Returns Recall@20 and NDCG@20 on the split that selects the epoch.
+    spent
+        Seconds that the start of the tables took: they count as training.
     state
         What `keep` was given by an earlier call that was cut off: the run goes on from there and
         ends in the same bits as one that was not.
@@ -126,7 +135,7 @@ def train(
     if settings.sampler == "in_batch" and len(users) - starts[-1] == 1:
         starts = starts[:-1]  # a lone row has no negatives
     best = _copy(backbone)
-    now = Progress()
+    now = Progress(seconds_train=spent, phases={"start": spent} | dict.fromkeys(PHASES, 0.0))
     if state is not None:
         backbone.load_state_dict(state["backbone"])
         loss.load_state_dict(state["loss"])
@@ -161,10 +170,12 @@ def train(
             batch_users, batch_items = users[rows], items[rows]  # [B]
             if on_step := getattr(backbone, "on_step", None):
                 on_step(generator(seed, "backbone", now.epoch, now.step))
+            clock = perf_counter()
             scored = sampler(backbone, batch_users, batch_items, now.epoch, now.step)
             pos, neg = scored.pos, scored.neg  # [B, K], [B, M]
             if settings.scale not in (None, 1.0):
                 pos, neg = pos * settings.scale, neg * settings.scale
+            clock = _lap(now, "scores", clock)
             batch = Batch(
                 batch_users,
                 batch_items,
@@ -177,14 +188,17 @@ def train(
             total = loss(pos, neg, batch)
             if settings.l2:
                 total = total + settings.l2 / (2 * len(rows)) * scored.squared
+            clock = _lap(now, "loss", clock)
             adam.zero_grad()
             total.backward()
+            clock = _lap(now, "backward", clock)
             if settings.lr_schedule == "linear":
                 done = now.epoch * len(starts) + now.step
                 adam.param_groups[0]["lr"] = settings.lr * (
                     1 - done / (settings.epochs * len(starts))
                 )
             adam.step()
+            _lap(now, "adam", clock)
             losses[now.step] = total.detach()
             now.step += 1
             if stop():
@@ -220,6 +234,13 @@ def train(
         started = perf_counter()
     backbone.load_state_dict(best)
     return now
+
+
+def _lap(now: Progress, phase: str, since: float) -> float:
+    """Add the time since then to a phase of the step and return the time now."""
+    clock = perf_counter()
+    now.phases[phase] += clock - since
+    return clock
 
 
 def _setup(data: Interactions, device: torch.device, seed: int) -> Setup:

@@ -58,6 +58,15 @@ def test_the_way_from_grid_to_table(bslbench) -> None:
     assert code == 0 and out.lstrip().startswith("|")
 
 
+def test_profile_accounts_for_the_time(bslbench) -> None:
+    code, out, err = bslbench(*TRAIN, "--loss", "sl", "--profile")
+    assert code == 0, err
+    names, _, row = (line.split() for line in out.splitlines()[:3])
+    values = dict(zip(names[2:], map(float, row[2:]), strict=False))
+    assert values["scores"] > 0 and values["backward"] > 0 and values["test"] > 0
+    assert sum(values[name] for name in names[2:-2]) == pytest.approx(float(row[-1]), abs=0.1)
+
+
 def test_a_grid_in_parts(bslbench, tmp_path: Path) -> None:
     asked = [*TRAIN, "--loss", "sl", "--seeds", "3"]
     code, out, _ = bslbench(*asked, "--dry-run")

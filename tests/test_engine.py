@@ -11,7 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 import bslbench
+from bslbench.backbones.base import start_from
 from bslbench.config import Cell, Grid
+from bslbench.data.load import load
+from bslbench.data.splits import hold_out
 from bslbench.engine import cell as cells
 from bslbench.engine.executors import run_grid
 from bslbench.engine.grid import GRIDS, expand, find_grid
@@ -19,6 +22,7 @@ from bslbench.engine.inputs import Options
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError, RunFailed
 from bslbench.training import Evaluation, Interrupted
+from bslbench.warmstart import als_tables
 
 SMALL = "synthetic?users=200&items=120&interactions=4000"
 USER_LOSSES = Path(__file__).with_name("user_losses.py")
@@ -331,3 +335,24 @@ def test_the_public_names_are_exactly_those_promised() -> None:
         assert getattr(bslbench, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = bslbench.nothing
+
+
+@pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
+def test_a_warm_start_is_where_training_starts(backbone: str, tmp_path: Path) -> None:
+    pytest.importorskip("implicit")
+    frozen = {"init": "als", "lr": 1e-12, "epochs": 1}
+    asked = grid(backbones=[backbone], set=frozen)
+    run(asked, tmp_path, save_model=True)
+    [cell] = expand(asked)
+    tables = load_file(Store(tmp_path).run(cell.id).file("model.safetensors"))
+    data = load(SMALL)
+    users, _ = als_tables(hold_out(data, "valid"), 8, seed=0)
+    if backbone == "mf":
+        assert torch.allclose(tables["users"], users, atol=1e-6)
+    cold = expand(grid(backbones=[backbone], set=frozen | {"init": "xavier"}))[0]
+    assert cold.id != cell.id
+
+
+def test_a_warm_start_needs_tables_of_its_shape() -> None:
+    with pytest.raises(ConfigError, match="Linear has no table 'users'"):
+        start_from(torch.nn.Linear(2, 2), torch.zeros(3, 2), torch.zeros(3, 2))

@@ -130,3 +130,22 @@ def test_the_paper_grids_take_the_published_settings(real_data: Path) -> None:
 def test_the_fast_grid_takes_no_preset(real_data: Path) -> None:
     [cell] = expand(find_grid("yelp2018-fast"), real_data)
     assert cell.train is not None and (cell.train.l2, cell.train.dropout) == (0.0, 0.0)
+
+
+def test_a_recipe_stands_over_the_published_settings() -> None:
+    [cell] = expand(grid(presets="fast"))
+    assert {
+        "init": "als",
+        "lr_schedule": "linear",
+        "n_negatives": 256,
+    }.items() <= cell.flat().items()
+    assert cell.origin["init"] == "fast preset"
+    [bpr] = expand(grid(presets="fast", losses=["bpr"]))
+    assert bpr.flat()["n_negatives"] == 1, "its usual form"
+    names = {preset.source for preset in find_presets("fast", [])}
+    assert names == {"published", "fast"}
+
+
+def test_an_unknown_recipe_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"no recipe named 'fasd'; did you mean 'fast'"):
+        find_presets("fasd", [])

@@ -6,6 +6,8 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bslbench.errors import ConfigError
+
 
 class Rows(NamedTuple):
     """Embeddings of one batch, and the squared norms that L2 is made of.
@@ -45,6 +47,24 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def tables(self) -> tuple[Tensor, Tensor]:
         """Return the embeddings of all users [n_users, d] and all items [n_items, d]."""
+
+
+def start_from(backbone: nn.Module, users: Tensor, items: Tensor) -> None:
+    """Start a backbone's parameters `users` and `items` from tables [n_users, d], [n_items, d].
+
+    Raises
+    ------
+    ConfigError
+        If it has no such parameters.
+    """
+    own = dict(backbone.named_parameters(recurse=False))
+    for name, table in (("users", users), ("items", items)):
+        if name not in own or own[name].shape != table.shape:
+            raise ConfigError(
+                f"init: {type(backbone).__name__} has no table '{name}' of shape "
+                f"{tuple(table.shape)} that could be started from another model"
+            )
+        own[name].data.copy_(table)
 
 
 def picked(table: Tensor, rows: Tensor | None) -> Tensor:

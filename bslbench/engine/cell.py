@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 
 from bslbench.backbones import BACKBONES, Backbone
+from bslbench.backbones.base import start_from
 from bslbench.config import REFERENCE, Cell, Selection, TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.engine.failures import recording_failure
@@ -37,6 +38,7 @@ from bslbench.plugins import blaming, find
 from bslbench.references import REFERENCES
 from bslbench.seeding import generator
 from bslbench.training import Evaluation, Progress, train
+from bslbench.warmstart import als_tables
 
 SHOW_EVERY = 1.0
 """Seconds between two writes of what ``status`` shows of a run."""
@@ -110,6 +112,7 @@ def _finish(
     outcome |= {"best_epoch": progress.best_epoch, "epochs_run": progress.epoch}
     outcome |= {f"seconds_{phase}": round(spent, 3) for phase, spent in seconds.items()}
     info = {"canonical": json.loads(cell.canonical()), "origin": cell.origin}
+    info["seconds"] = {k: round(v, 3) for k, v in (seconds | progress.phases).items()}
     info["outcome"] = outcome | environment()
     metrics = csv_text(TRAILING, rows)
     info["metrics_sha256"] = sha256(metrics.encode())
@@ -152,7 +155,9 @@ def _train(
             shown = monotonic()
         show(evaluation)
 
+    started = perf_counter()
     with built(cell, data) as (backbone, loss, user_files):
+        spent = perf_counter() - started
         for path in user_files:
             shutil.copy(path, run.folder)
         progress = train(
@@ -162,6 +167,7 @@ def _train(
             loss,
             seed=cell.seed,
             evaluate=lambda model: evaluate(model, settings, data, cell.selection),
+            spent=spent,
             state=_state(cell, run),
             keep=keep,
             stop=asked,
@@ -198,7 +204,10 @@ def built(cell: Cell, data: Interactions) -> Iterator[tuple[Backbone, Loss, list
     with blaming(*user_files):
         draws = generator(cell.seed, "init")
         backbone_class: Any = find(cell.backbone_path or cell.backbone, BACKBONES, "backbone").cls
-        backbone = backbone_class(data, trained(cell).dim, draws, **cell.backbone_params)
+        settings = trained(cell)
+        backbone = backbone_class(data, settings.dim, draws, **cell.backbone_params)
+        if settings.init == "als":
+            start_from(backbone, *als_tables(data, settings.dim, cell.seed))
         loss_class: Any = find(cell.loss_path or cell.loss, LOSSES, "loss").cls
         yield backbone, as_loss(loss_class(**cell.loss_params)), user_files
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from numba.core import event
 
 import bslbench
+
+COMPILING = "compiling kernels, once on this machine; about ten seconds"
 
 
 def n_cores() -> int:
@@ -24,6 +28,24 @@ def set_threads(threads: int) -> None:
     most: Any = numba.config
     torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, most.NUMBA_NUM_THREADS))
+
+
+def tell_of_compiling(tell: Callable[[], None]) -> None:
+    """Call `tell` when this process compiles its first kernel: seconds, once on a machine."""
+
+    class Listener(event.Listener):
+        told = False
+
+        def on_start(self, happened: Any) -> None:
+            if not self.told:
+                self.told = True
+                tell()
+
+        def on_end(self, happened: Any) -> None:
+            pass
+
+    register: Any = event.register
+    register("numba:compile", Listener())
 
 
 @lru_cache

@@ -9,6 +9,7 @@ from bslbench.losses import LOSSES
 from bslbench.plugins import Plugin
 
 PRESETS = Path(__file__).parent.parent / "presets.toml"
+RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 class _File(Strict):
@@ -16,12 +17,12 @@ class _File(Strict):
 
 
 def find_presets(choice: bool | str, plugins: list[Plugin]) -> list[Preset]:
-    """Return the presets of ours, of a TOML file, or none.
+    """Return the presets of ours, those of a recipe over them, those of a TOML file, or none.
 
     Parameters
     ----------
     choice
-        True for ours, the path of a file, False for none.
+        True for ours, ``fast`` or ``thorough``, the path of a file, False for none.
     plugins
         The losses and backbones of the grid: a preset may have their settings and those of ours.
 
@@ -32,7 +33,17 @@ def find_presets(choice: bool | str, plugins: list[Plugin]) -> list[Preset]:
     """
     if choice is False:
         return []
-    path = PRESETS if choice is True else Path(choice)
+    if choice is True:
+        return _read(PRESETS, plugins)
+    recipes = {path.stem: path for path in RECIPES.glob("*.toml")}
+    if choice in recipes:
+        return _read(PRESETS, plugins) + _read(recipes[choice], plugins)
+    if not choice.endswith(".toml"):
+        raise ConfigError(f"no recipe named '{choice}'{suggest(choice, recipes)} (or FILE.toml)")
+    return _read(Path(choice), plugins)
+
+
+def _read(path: Path, plugins: list[Plugin]) -> list[Preset]:
     presets = validated(_File, read_toml(path), str(path)).preset
     ours = [Plugin(name, cls) for table in (LOSSES, BACKBONES) for name, cls in table.items()]
     known = set(TrainSettings.model_fields).union(*(p.parameters() for p in [*ours, *plugins]))
