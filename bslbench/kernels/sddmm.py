@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bslbench.kernels import cpu
+from bslbench.kernels.cpu_sddmm import kernels
 
 EPS = 1e-12
 """Rows are divided by max(norm, EPS), as torch.nn.functional.normalize does."""
@@ -97,7 +98,7 @@ class _CpuSddmm(torch.autograd.Function):
         user_scale, user_pull = _scales(_squared_norms(users), cosine)
         item_scale, item_pull = _scales(squared, cosine)
         scores = torch.empty(index.items.shape)
-        cpu.sddmm_forward(
+        kernels(users.shape[1]).forward(
             *(_np(users), _np(items), _np(user_scale), _np(item_scale)),
             *(_np(index.items), _np(index.offsets), index.n_pos, _np(scores)),
         )
@@ -118,8 +119,9 @@ class _CpuSddmm(torch.autograd.Function):
         tables = _np(users), _np(items), _np(user_scale), _np(item_scale)
         grad = grad.contiguous()
         grad_users, grad_items = torch.empty_like(users), torch.empty_like(items)
-        cpu.sddmm_grad_users(_np(grad), *tables, _np(user_pull), *columns, _np(grad_users))
-        cpu.sddmm_grad_items(
+        compiled = kernels(users.shape[1])
+        compiled.grad_users(_np(grad), *tables, _np(user_pull), *columns, _np(grad_users))
+        compiled.grad_items(
             *(_np(grad), *tables, _np(item_pull), _np(grad_squared.contiguous())),
             *(*columns, index.block, _np(grad_items)),
         )
