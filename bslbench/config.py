@@ -19,6 +19,9 @@ Score = Literal["cosine", "inner"]
 Selection = Literal["valid", "test"]
 REFERENCE = "reference"
 """Stands as the backbone of recommenders that no gradient trains."""
+LATER: dict[str, Any] = {"later": True}
+"""``json_schema_extra`` of a field younger than the protocol's version: at its default it stays out
+of the id, so that cells from before it keep theirs."""
 
 
 class Strict(BaseModel):
@@ -39,6 +42,11 @@ class TrainSettings(Strict):
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
     lr_schedule: Literal["constant", "linear"] = Field(
         "constant", description="constant, or linearly to zero at `epochs`"
+    )
+    optimizer: Literal["adam", "adam_lazy"] = Field(
+        "adam",
+        description="adam, or adam_lazy: the same for rows as they are read, for large tables",
+        json_schema_extra=LATER,
     )
     l2: float = Field(0.0, ge=0, description="weight of the squared norms of the batch's rows")
     l2_negatives: bool = Field(True, description="L2 counts the drawn negatives too")
@@ -93,13 +101,25 @@ class Cell(Strict):
 
     def canonical(self) -> str:
         """Return the resolved configuration as JSON with sorted keys: what the id is made of."""
-        return json.dumps(self.model_dump(), sort_keys=True)
+        return json.dumps(_resolved(self), sort_keys=True)
 
     def flat(self) -> dict[str, Scalar]:
         """Return every field of the cell by its plain name, as in the columns of the results."""
         fields = self.model_dump(exclude={"train", "loss_params", "backbone_params"})
         train = self.train.model_dump(exclude_none=True) if self.train else {}
         return fields | train | self.backbone_params | self.loss_params
+
+
+def _resolved(model: BaseModel) -> dict[str, Any]:
+    """Return what `model_dump` does, but for `LATER` fields at their default."""
+    fields = model.model_dump()
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if field.json_schema_extra == LATER and value == field.default:
+            del fields[name]
+        elif isinstance(value, BaseModel):
+            fields[name] = _resolved(value)
+    return fields
 
 
 class Rule(Strict):

@@ -15,6 +15,7 @@ from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.errors import RunFailed
 from bslbench.losses.base import Batch, Loss, Setup
+from bslbench.optimisers import optimiser_for
 from bslbench.sampling import SAMPLERS
 from bslbench.seeding import generator
 
@@ -129,8 +130,7 @@ def train(
     sampler = SAMPLERS[settings.sampler](settings, loss, data, seed)
     if setup := getattr(loss, "setup", None):
         setup(_setup(data, device, seed))
-    parameters = [*backbone.parameters(), *loss.parameters()]
-    adam = torch.optim.Adam(parameters, lr=settings.lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
+    adam = optimiser_for(settings, backbone, loss)
     starts = range(0, len(users), settings.batch_size)
     if settings.sampler == "in_batch" and len(users) - starts[-1] == 1:
         starts = starts[:-1]  # a lone row has no negatives
@@ -160,6 +160,7 @@ def train(
     while now.epoch < settings.epochs and not stopped_early():
         backbone.train()
         if now.step == 0 and (on_epoch_start := getattr(loss, "on_epoch_start", None)):
+            adam.settle()
             with torch.no_grad():
                 on_epoch_start(*backbone.tables(), now.epoch)
         order = torch.randperm(len(users), generator=generator(seed, "shuffle", now.epoch))
@@ -192,12 +193,11 @@ def train(
             adam.zero_grad()
             total.backward()
             clock = _lap(now, "backward", clock)
+            rate = settings.lr
             if settings.lr_schedule == "linear":
                 done = now.epoch * len(starts) + now.step
-                adam.param_groups[0]["lr"] = settings.lr * (
-                    1 - done / (settings.epochs * len(starts))
-                )
-            adam.step()
+                rate *= 1 - done / (settings.epochs * len(starts))
+            adam.step(rate)
             _lap(now, "adam", clock)
             losses[now.step] = total.detach()
             now.step += 1
@@ -210,6 +210,7 @@ def train(
         now.epoch, now.step, now.losses = now.epoch + 1, 0, []
         if now.epoch % settings.eval_every and now.epoch < settings.epochs:
             continue
+        adam.settle()
         now.seconds_train += perf_counter() - started
         started = perf_counter()
         backbone.eval()

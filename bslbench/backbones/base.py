@@ -39,6 +39,10 @@ class Backbone(nn.Module, ABC):
     """
 
     source: ClassVar[str] = ""
+    row_wise: ClassVar[bool] = False
+    """`forward` reads no rows but those asked for, of its parameters `users` and `items`, and gives
+    them sparse gradients where `sparse` is set: what the optimiser ``adam_lazy`` needs."""
+    sparse: bool = False
 
     @abstractmethod
     def forward(self, users: Tensor, items: Tensor | None) -> Rows:

@@ -12,6 +12,7 @@ class MF(Backbone):
     """Matrix factorisation, Xavier-uniform start."""
 
     source = "Koren, Bell, Volinsky, IEEE Computer 2009"
+    row_wise = True
 
     def __init__(self, data: Interactions, dim: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -20,8 +21,10 @@ class MF(Backbone):
 
     def forward(self, users: Tensor, items: Tensor | None) -> Rows:
         """Return the rows of `users` [B] and `items` [n]; None asks for the whole item table."""
-        user_rows = embedding(users, self.users)  # [B, d]
-        item_rows = self.items if items is None else embedding(items, self.items)  # [n, d]
+        user_rows = embedding(users, self.users, sparse=self.sparse)  # [B, d]
+        item_rows: Tensor = self.items
+        if items is not None:
+            item_rows = embedding(items, self.items, sparse=self.sparse)  # [n, d]
         return Rows(user_rows, item_rows)
 
     def tables(self) -> tuple[Tensor, Tensor]:

@@ -123,7 +123,7 @@ def _trained(
             loss=loss.name,
             seed=seed,
             selection=grid.selection,
-            train=_sensible(train, loss, where),
+            train=_sensible(train, loss, backbone, where),
             loss_params=loss.resolve(chosen),
             backbone_params=backbone.resolve(chosen),
             loss_source=loss.source,
@@ -147,7 +147,7 @@ def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:
     return defaults, lacking
 
 
-def _sensible(train: TrainSettings, loss: Plugin, where: str) -> TrainSettings:
+def _sensible(train: TrainSettings, loss: Plugin, backbone: Plugin, where: str) -> TrainSettings:
     """Return the settings with what cannot act made the same everywhere.
 
     Raises
@@ -162,6 +162,8 @@ def _sensible(train: TrainSettings, loss: Plugin, where: str) -> TrainSettings:
         train = train.model_copy(update={"n_negatives": train.batch_size - 1})
     if takes_negatives and (train.sampler == "none" or train.n_negatives == 0):
         raise ConfigError(f"{where}: the loss needs negatives: set a sampler and n_negatives >= 1")
+    if train.optimizer == "adam_lazy" and not getattr(backbone.cls, "row_wise", False):
+        raise ConfigError(f"{where}: adam_lazy needs a backbone that reads single rows, such as mf")
     if train.logq and train.sampler != "in_batch":
         raise ConfigError(f"{where}: logq acts on in_batch negatives only")
     if train.logq and "tau" not in loss.parameters():

@@ -1,0 +1,156 @@
+"""Adam, dense or lazy: the same mathematics, other memory traffic."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bslbench.config import TrainSettings
+from bslbench.kernels import cpu_adam
+
+BETAS, EPS = (0.9, 0.999), 1e-8
+
+
+class Adam:
+    """Dense Adam over all parameters (Kingma, Ba, ICLR 2015), fused."""
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.adam = torch.optim.Adam(parameters, betas=BETAS, eps=EPS, fused=True)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        self.adam.zero_grad()
+
+    def step(self, rate: float) -> None:
+        """Update every parameter that has a gradient, at this learning rate."""
+        self.adam.param_groups[0]["lr"] = rate
+        self.adam.step()
+
+    def settle(self) -> None:
+        """Bring every parameter up to date: it is."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what resume needs."""
+        return self.adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self.adam.load_state_dict(state)
+
+
+class LazyAdam:
+    """Adam whose cost does not grow with the rows that a batch does not touch.
+
+    A row of a table whose gradient is sparse is updated when a batch touches it, and brought up to
+    date when it is next read: the steps that it missed had no gradient, so they are known. Same
+    mathematics as `Adam`, other last bits. The other parameters go by `Adam`.
+
+    Parameters
+    ----------
+    tables
+        Parameters [N, d] float32 on the CPU whose gradients are sparse.
+    others
+        All other parameters.
+    """
+
+    def __init__(self, tables: list[nn.Parameter], others: list[nn.Parameter]) -> None:
+        self.tables = [_Table(table) for table in tables]
+        self.dense = Adam(others) if others else None
+        self.n_steps = 0
+        # Rate over bias correction, and root of the other one, of each step so far.
+        self.sizes, self.roots = np.empty(1024, np.float32), np.empty(1024, np.float32)
+
+    def catch_up(self, *rows: Tensor | None) -> None:
+        """Bring the rows [n] that a forward pass is to read up to date, table by table."""
+        for table, wanted in zip(self.tables, rows, strict=False):
+            if wanted is not None:
+                table.catch_up(torch.unique(wanted), self.n_steps, self.sizes, self.roots)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for table in self.tables:
+            table.parameter.grad = None
+        if self.dense:
+            self.dense.zero_grad()
+
+    def step(self, rate: float) -> None:
+        """Update the rows and parameters that have a gradient, at this learning rate."""
+        if self.n_steps == len(self.sizes):
+            self.sizes, self.roots = (np.resize(x, 2 * len(x)) for x in (self.sizes, self.roots))
+        t = self.n_steps = self.n_steps + 1
+        self.sizes[t - 1] = rate / (1 - BETAS[0] ** t)
+        self.roots[t - 1] = (1 - BETAS[1] ** t) ** 0.5
+        for table in self.tables:
+            table.update(t, float(self.sizes[t - 1]), float(self.roots[t - 1]))
+        if self.dense:
+            self.dense.step(rate)
+
+    def settle(self) -> None:
+        """Bring every row up to date, as ranking and saving need it."""
+        for table in self.tables:
+            rows = torch.arange(len(table.parameter))
+            table.catch_up(rows, self.n_steps, self.sizes, self.roots)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what resume needs: rows as they stand, not brought up to date.
+
+        A run that is cut off must replay as one that is not, or its last bits would differ.
+        """
+        past = [torch.from_numpy(x[: self.n_steps].copy()) for x in (self.sizes, self.roots)]
+        state = {"tables": [table.state() for table in self.tables], "past": past}
+        return state | {"dense": self.dense.state_dict() if self.dense else None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        for table, kept in zip(self.tables, state["tables"], strict=True):
+            table.m, table.v, table.last = kept
+        self.n_steps = len(state["past"][0])
+        room = max(1024, 2 * self.n_steps)
+        self.sizes, self.roots = (np.resize(x.numpy(), room) for x in state["past"])
+        if self.dense:
+            self.dense.load_state_dict(state["dense"])
+
+
+class _Table:
+    """A table with Adam's moments [N, d] and how many steps each row has taken [N]."""
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        self.parameter = parameter
+        self.m, self.v = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        self.last = torch.zeros(len(parameter), dtype=torch.int64)
+
+    def state(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.m, self.v, self.last
+
+    def arrays(self) -> tuple[Any, ...]:
+        return tuple(x.detach().numpy() for x in (self.parameter, *self.state()))
+
+    def catch_up(self, rows: Tensor, n_steps: int, sizes: Any, roots: Any) -> None:
+        cpu_adam.catch_up(rows.numpy(), n_steps, sizes, roots, *self.arrays())
+
+    def update(self, n_steps: int, size: float, root: float) -> None:
+        grad = self.parameter.grad
+        if grad is None:
+            return
+        named, values = grad._indices()[0], grad._values().contiguous()  # [B], [B, d]
+        order = torch.argsort(named, stable=True)
+        rows, counts = torch.unique_consecutive(named[order], return_counts=True)
+        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        groups = rows.numpy(), starts.numpy(), order.numpy(), values.numpy()
+        cpu_adam.update(*groups, n_steps, size, root, *self.arrays())
+
+
+def optimiser_for(settings: TrainSettings, backbone: nn.Module, loss: nn.Module) -> Adam | LazyAdam:
+    """Return what ``settings.optimizer`` names, over all parameters of a backbone and a loss."""
+    if settings.optimizer == "adam":
+        return Adam([*backbone.parameters(), *loss.parameters()])
+    own: Any = backbone
+    # Own negatives read the whole item table at each step, and its gradient is dense.
+    tables = [own.users] if settings.sampler == "own" else [own.users, own.items]
+    lazy = {id(table) for table in tables}
+    others = [p for p in (*own.parameters(), *loss.parameters()) if id(p) not in lazy]
+    adam = LazyAdam(tables, others)
+    own.sparse = True
+    own.register_forward_pre_hook(lambda module, rows: adam.catch_up(*rows))
+    return adam
