@@ -37,6 +37,7 @@ class Format(StrEnum):
     markdown = "markdown"
     latex = "latex"
     csv = "csv"
+    html = "html"
 
 
 def _version(asked: bool) -> None:
@@ -155,7 +156,8 @@ def report(
 ) -> None:
     """Show the results of a grid as a table."""
     from bslbench.report.render import render
-    from bslbench.report.tables import TABLES, latest_grid
+    from bslbench.report.results import latest_grid
+    from bslbench.report.tables import TABLES
 
     if table not in TABLES:
         raise ConfigError(f"no table named '{table}'{suggest(table, TABLES)}")
