@@ -144,7 +144,7 @@ def test_latex(table: Table) -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_latex_compiles_as_it_is(table: Table, tmp_path: Path) -> None:
     document = (
-        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
         "\\input{table}\nTable~\\ref{tab:my-trial}.\n\\end{document}\n"
     )
     (tmp_path / "table.tex").write_text(render(table, "latex"), "utf-8")
@@ -153,6 +153,7 @@ def test_latex_compiles_as_it_is(table: Table, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Output written on paper.pdf (1 page" in done.stdout
+    assert "Overfull" not in done.stdout
 
 
 def test_csv_has_every_digit_and_what_programs_want(table: Table) -> None:

@@ -117,7 +117,7 @@ def _row(
         "backbone": key.backbone,
         "loss": key.loss,
         "settings": key.settings,
-        "seeds": _count([(done[dataset], n) for dataset, n in asked.items()]),
+        "seeds": count([(done[dataset], n) for dataset, n in asked.items()]),
         "selection": ", ".join(dict.fromkeys(run.selection for run in runs)),
     }
     for column in columns:
@@ -133,7 +133,7 @@ def _row(
             yield mean_entry({seed: scores[name] for seed, name in names if name in scores})
 
 
-def _count(seeds: Sequence[tuple[int, int]]) -> str:
+def count(seeds: Sequence[tuple[int, int]]) -> str:
     """Return how many are finished as ``3``, ``2/3`` if any lack; per dataset if they differ."""
     texts = [str(n) if n == asked else f"{n}/{asked}" for n, asked in seeds]
     return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
