@@ -47,7 +47,7 @@ def render(
     table
         Any table.
     fmt
-        ``console``, ``markdown``, ``latex`` (a ``table`` environment for the packages booktabs, graphicx),
+        ``console``, ``markdown``, ``latex`` (needs booktabs, graphicx),
         ``csv`` (all digits) or ``html`` (a ``figure`` element).
     width
         Columns of the console; None asks the terminal, and does not limit what is not one.
