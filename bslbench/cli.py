@@ -11,6 +11,7 @@ import typer
 from bslbench import __version__
 from bslbench.cli_report import report
 from bslbench.cli_train import status, train
+from bslbench.cli_tune import tune
 from bslbench.errors import BslbenchError, ConfigError, DownloadError
 from bslbench.options import Catalog, Data, Results, number
 
@@ -103,6 +104,9 @@ def download(
 
 EXAMPLE = "Example: bslbench train --dataset yelp2018 --loss sl --set tau=0.08,0.11 --jobs 2"
 app.command(epilog=EXAMPLE)(train)
+app.command(epilog="Example: bslbench tune --dataset synthetic --loss sl --loss bsl --trials 20")(
+    tune
+)
 app.command(epilog="Example: bslbench status --grid quick")(status)
 
 
