@@ -49,9 +49,6 @@ def train(
         list[str] | None,
         typer.Option("--set", help="KEY=VALUE, or KEY=A,B for an axis; repeatable."),
     ] = None,
-    presets: Annotated[
-        str | None, typer.Option("--presets", help="A file of presets, such as a tuned.toml.")
-    ] = None,
     selection: Annotated[
         str | None, typer.Option("--selection", help="Best epoch picked on 'valid' or 'test'.")
     ] = None,
@@ -129,7 +126,6 @@ def train(
         "losses": losses,
         "references": references,
         "seeds": options.seeds(seeds) if seeds else None,
-        "presets": presets,
         "selection": selection,
         "name": name,
     }

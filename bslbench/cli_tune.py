@@ -77,11 +77,12 @@ def tune(
     from bslbench.engine.grid import expand
     from bslbench.engine.inputs import Options
     from bslbench.engine.store import Store
+    from bslbench.engine.tuning.contenders import contenders
     from bslbench.engine.tuning.ledger import Ledger
     from bslbench.engine.tuning.outcome import final_grid, write_outcome
     from bslbench.engine.tuning.plan import plan
     from bslbench.engine.tuning.search import Budget, search
-    from bslbench.engine.tuning.study import Study, contenders
+    from bslbench.engine.tuning.study import Study
     from bslbench.losses import LOSSES
     from bslbench.progress import StudyWatcher, watcher
     from bslbench.training import Interrupted
@@ -98,7 +99,8 @@ def tune(
         "name": name,
         "dataset": dataset,
         "backbone": backbone,
-        "losses": list(dict.fromkeys([*ledger.asked(), *asked])),
+        "losses": list(dict.fromkeys([*ledger.asked(references=False), *asked])),
+        "references": list(dict.fromkeys([*ledger.asked(references=True), *(references or [])])),
         "set": fixed,
         "open": opened or [],
         "seed": seed,
@@ -110,7 +112,7 @@ def tune(
     known = load_catalog(catalog)
     how = Options(data, known)
     entered = contenders(study, data, known)
-    final = final_grid(study, options.seeds(seeds), references or [], ledger.folder)
+    final = final_grid(study, options.seeds(seeds), ledger.folder)
     limit = Budget(trials, options.seconds(budget) if budget else None)
     console = Console(stderr=True)
     with console.status("probing") as shown:

@@ -145,7 +145,7 @@ def _train(
     show: Callable[[Evaluation], None],
 ) -> tuple[Backbone, Progress]:
     settings = trained(cell)
-    kept = shown = started = monotonic()
+    kept = shown = begun = monotonic()
     stopping = False
     state = _state(cell, run)
     before = state["progress"] if state else asdict(Progress())
@@ -174,7 +174,7 @@ def _train(
         show(evaluation)
         curve[evaluation.epoch] = evaluation.recall
         if fallen(curve, bar) is not None:
-            give_up(run, curve, seconds + monotonic() - started)
+            give_up(run, curve, seconds + monotonic() - begun)
             raise Pruned
 
     started = perf_counter()

@@ -28,7 +28,7 @@ class Past:
     Attributes
     ----------
     curve
-        Up to its end, or up to where it fell below the bar.
+        Up to its end, or up to where it fell below the bar; one point for what has no epochs.
     seconds
         Of training and evaluation.
     pruned
@@ -72,7 +72,7 @@ def past(run: Run, cell: Cell, bar: Bar) -> Past | None:
     if run.finished(cell):
         outcome = run.info()["outcome"]
         seconds = float(outcome["seconds_train"] + outcome["seconds_eval"])
-        return _cut(run.curve(), seconds, bar)
+        return _cut(run.curve() or {0: run.selected(cell)}, seconds, bar)
     kept = run.read(FILE)
     if not kept:
         return None

@@ -76,6 +76,16 @@ class Run:
         with self.file("curve.csv").open(newline="") as file:
             return {int(row["epoch"]): float(row["recall"]) for row in csv.DictReader(file)}
 
+    def selected(self, cell: Cell) -> float:
+        """Return Recall@20 of a finished run on the split that selects."""
+        [value] = [
+            row["value"]
+            for row in self.metrics()
+            if (row["split"], row["metric"], row["k"]) == (cell.selection, "Recall", "20")
+            and not row["group"]
+        ]
+        return float(value)
+
     def read(self, name: str) -> dict[str, Any]:
         """Return the JSON object in one of the run's files; nothing if missing or damaged."""
         return _json(self.file(name))

@@ -86,10 +86,11 @@ class Loss(nn.Module):
     graph_safe: ClassVar[bool] = False
     """May be captured in a CUDA graph."""
     space: ClassVar[dict[str, Any]] = {}
-    """Search space of its own hyper-parameters, by name: ``(kind, low, high)`` or ``[choices]``.
+    """Search space of its own hyper-parameters by name.
 
-    Kinds: ``"log"`` and ``"linear"`` for real, ``"int_log"`` and ``"int"`` for whole numbers.
-    Tuning widens a range whose edge is best, as far as the constructor takes the values.
+    ``(kind, low, high)`` of the kind ``"log"``, ``"linear"``, or for whole numbers ``"log_int"``,
+    ``"int"``; or ``("choice", value, value, ...)``. Tuning widens a range whose edge is best, as
+    far as the constructor takes the values.
     """
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""

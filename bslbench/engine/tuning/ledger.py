@@ -16,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bslbench.config import Scalar, read_toml
 from bslbench.engine.store import locked, write_atomically
+from bslbench.engine.tuning.contenders import Contender, record
 from bslbench.engine.tuning.space import Space
-from bslbench.engine.tuning.study import Contender, Study, as_toml, merged, record
+from bslbench.engine.tuning.study import Study, as_toml, merged
 
 State = Literal["complete", "pruned", "failed"]
 
@@ -67,11 +68,12 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.path = folder / "study.toml"
 
     @property
     def begun(self) -> bool:
         """Whether the folder has a study."""
-        return (self.folder / "study.toml").exists()
+        return self.path.exists()
 
     def open(self, study: Study, entered: list[Contender]) -> None:
         """Begin the study, or go on with it, perhaps with more losses.
@@ -81,18 +83,16 @@ class Ledger:
         ConfigError
             If the folder has another study.
         """
-        path = self.folder / "study.toml"
         with locked(self.folder):
             content = record(study, entered)
-            if path.exists():
-                content = merged(read_toml(path), content, str(path))
-            write_atomically(path, as_toml(content))
+            if self.begun:
+                content = merged(read_toml(self.path), content, str(self.path))
+            write_atomically(self.path, as_toml(content))
 
-    def asked(self) -> list[str]:
-        """Return the losses of the study in this folder, as they were asked for."""
-        path = self.folder / "study.toml"
-        found = read_toml(path)["loss"].values() if self.begun else []
-        return [loss["asked"] for loss in found]
+    def asked(self, *, references: bool) -> list[str]:
+        """Return the losses, or the tuned references, of the study here, as they were asked for."""
+        known = read_toml(self.path)["loss"].values() if self.begun else []
+        return [loss["asked"] for loss in known if loss["reference"] == references]
 
     def trials(self, name: str) -> list[Trial]:
         """Return the trials of a loss by number; some of the last ones may be lacking."""

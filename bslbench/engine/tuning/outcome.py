@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bslbench.config import Grid
-from bslbench.engine.store import csv_text, write_atomically
+from bslbench.engine.store import csv_text, locked, write_atomically
+from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Trial
 from bslbench.engine.tuning.proposals import best_of, widened
-from bslbench.engine.tuning.study import Contender, Study
+from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError, RunFailed
 
 COLUMNS = ["loss", "trial", "state", "score", "epochs", "seconds", "cell", "reason", "widened"]
@@ -50,8 +51,10 @@ def write_outcome(
                     **trial.params,
                 }
             )
-    write_atomically(folder / "trials.csv", csv_text([*COLUMNS, *names], rows))
-    write_atomically(folder / TUNED, tuned_toml(study, entered, trials))
+    tuned = tuned_toml(study, entered, trials)
+    with locked(folder):
+        write_atomically(folder / "trials.csv", csv_text([*COLUMNS, *names], rows))
+        write_atomically(folder / TUNED, tuned)
 
 
 def tuned_toml(
@@ -68,19 +71,18 @@ def tuned_toml(
         if best is None:
             raise RunFailed(f"{contender.name}: no trial of study '{study.name}' was finished")
         source = f"tuned ({study.name}, trial {best.number})"
-        when = {"dataset": cell.dataset, "backbone": cell.backbone, "loss": contender.name}
+        chosen = contender.trial(best.params)
+        when = {key: getattr(chosen, key) for key in ("dataset", "backbone", "loss")}
         pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in when.items())
-        flat = contender.trial(best.params).flat()
-        opened = {"score_train", "score_test"} if "score" in best.params else set()
-        chosen = [k for k in flat if k in {*study.fixed(), *best.params, *opened}]
+        opened = ("score_train", "score_test") if "score" in best.params else ()
+        values = chosen.flat()
+        keys = [k for k in values if k in {*contender.fixed, *best.params, *opened}]
         lines += ["", "[[preset]]", f"source = {json.dumps(source)}", f"when = {{ {pairs} }}", ""]
-        lines += ["[preset.set]", *(f"{key} = {json.dumps(flat[key])}" for key in chosen)]
+        lines += ["[preset.set]", *(f"{key} = {json.dumps(values[key])}" for key in keys)]
     return "\n".join(lines) + "\n"
 
 
-def final_grid(
-    study: Study, seeds: int | list[int], references: Sequence[str], folder: Path
-) -> Grid:
+def final_grid(study: Study, seeds: int | list[int], folder: Path) -> Grid:
     """Return the grid of the final runs: the best settings, with seeds that no trial had.
 
     Raises
@@ -88,9 +90,7 @@ def final_grid(
     ConfigError
         If a seed is that of the trials.
     """
-    grid = study.grid(
-        seeds=seeds, references=list(references), presets=str(folder / TUNED), selection="valid"
-    )
+    grid = study.grid(seeds=seeds, presets=str(folder / TUNED))
     if study.trial_seed in grid.seed_list():
         raise ConfigError(f"--seeds: {study.trial_seed} is the seed of the study's trials")
     return grid

@@ -9,9 +9,10 @@ from bslbench.config import Grid
 from bslbench.engine.inputs import Options
 from bslbench.engine.plan import probe
 from bslbench.engine.status import span
+from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger, Trial
 from bslbench.engine.tuning.search import Budget, cost_of
-from bslbench.engine.tuning.study import Contender, Study
+from bslbench.engine.tuning.study import Study
 
 
 def plan(
@@ -38,7 +39,7 @@ def plan(
     guess = {}
     for contender in entered:
         cost = cost_of(trials[contender.name], 0.0)
-        if not cost and probing:
+        if not cost and probing and contender.cell.train:
             probing(f"probing {contender.name}")
             cost = probe(contender.cell, options).seconds
         guess[contender.name] = cost
@@ -61,7 +62,6 @@ def _summary(
     jobs: int,
 ) -> str:
     round_cost = sum(guess.values())
-    known = all(guess.values())
     n_seeds = len(final.seed_list())
     side = f", {jobs} at a time" if jobs > 1 else ""
     if budget.rounds is not None:
@@ -69,14 +69,15 @@ def _summary(
             guess[name] * max(0, budget.rounds - len(ended)) for name, ended in trials.items()
         )
         search = f"{budget.rounds} trials of each loss"
-        search += f", at most about {span(left / jobs)} more{side}" if known else ""
+        search += f", at most about {span(left / jobs)} more{side}" if left else ""
     else:
         assert budget.seconds is not None
         spent = sum(trial.seconds for ended in trials.values() for trial in ended)
         search = f"{span(budget.seconds)} of training in all, {span(spent)} of it spent"
-        if known:
+        if round_cost:
             rounds = int(max(0.0, budget.seconds - spent) / round_cost)
-            search += f": {rounds} or more further trials of each loss{side}"
-    final_text = f"then {len(guess)} losses x {n_seeds} fresh seeds"
-    final_text += f", at most about {span(n_seeds * round_cost / jobs)}" if known else ""
-    return f"{search}; {final_text}"
+            search += f": about {rounds} or more further trials of each loss{side}"
+    text = f"{search}; then {n_seeds} fresh seed{'s' * (n_seeds > 1)} of the best of each"
+    text += f", at most about {span(n_seeds * round_cost / jobs)}" if round_cost else ""
+    unknown = [name for name, cost in guess.items() if not cost]
+    return text + (f" (without {', '.join(unknown)})" if round_cost and unknown else "")

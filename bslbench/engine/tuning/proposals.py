@@ -13,8 +13,7 @@ from scipy.stats import qmc
 from bslbench.config import Scalar
 from bslbench.engine.pruning import Bar
 from bslbench.engine.tuning.ledger import STATES, Trial
-from bslbench.engine.tuning.space import Dimension, Params, Range, Space
-from bslbench.engine.tuning.study import SLOTS
+from bslbench.engine.tuning.space import SLOTS, Dimension, Params, Range, Space
 from bslbench.errors import ConfigError
 from bslbench.seeding import key_of
 

@@ -11,10 +11,11 @@ from bslbench.engine.inputs import DEFAULTS, Options
 from bslbench.engine.jobs import Executor, Job, Result
 from bslbench.engine.pruning import past
 from bslbench.engine.store import Store
+from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger, State, Trial
 from bslbench.engine.tuning.proposals import bar_of, proposal, widened
 from bslbench.engine.tuning.space import Params, Space
-from bslbench.engine.tuning.study import Contender, Study
+from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError, RunFailed, StoreError
 from bslbench.training import Evaluation, Interrupted
 
@@ -208,8 +209,7 @@ def _task(
         space, _ = widened(space, history, study.startup, contender.takes)
     params = proposal(space, history, number, study.startup, study.seed, contender.name)
     cell = contender.trial(params)
-    assert cell.train is not None
-    bar = bar_of(history, cell.train.epochs) if study.prune else {}
+    bar = bar_of(history, cell.train.epochs) if study.prune and cell.train else {}
     return _Task(contender, number, space, params, Job(cell, store.root, options, bar))
 
 

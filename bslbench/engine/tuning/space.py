@@ -15,7 +15,7 @@ from optuna.distributions import (
 from bslbench.config import Scalar
 from bslbench.errors import ConfigError, suggest
 
-Kind = Literal["log", "linear", "int", "int_log"]
+Kind = Literal["log", "linear", "int", "log_int"]
 Params = Mapping[str, Scalar]
 
 DIGITS = 4
@@ -47,12 +47,12 @@ class Range:
     @property
     def whole(self) -> bool:
         """Whether values are whole numbers."""
-        return self.kind.startswith("int")
+        return self.kind.endswith("int")
 
     @property
     def log(self) -> bool:
         """Whether the scale is logarithmic."""
-        return self.kind.endswith("log")
+        return self.kind.startswith("log")
 
     def at(self, u: float) -> Scalar:
         """Return the value at `u`, 0 for the low and 1 for the high end."""
@@ -147,17 +147,40 @@ def read(declared: Any, where: str) -> dict[str, Dimension]:
 
 
 def _dimension(entry: Any, where: str) -> Dimension:
-    if isinstance(entry, list) and len(entry) > 1:
-        return Choice(tuple(entry))
-    if not (isinstance(entry, tuple) and len(entry) == 3):
-        raise ConfigError(f"{where}: {entry!r} is neither (kind, low, high) nor a list of choices")
-    kind, low, high = entry
+    if not (isinstance(entry, tuple) and len(entry) > 2):
+        raise ConfigError(
+            f"{where}: {entry!r} is neither (kind, low, high) nor ('choice', value, value, ...)"
+        )
+    kind, *values = entry
+    if kind == "choice":
+        return Choice(tuple(values))
     kinds = get_args(Kind)
     if kind not in kinds:
-        raise ConfigError(f"{where}: no kind '{kind}'{suggest(str(kind), kinds)}")
-    number = int if kind.startswith("int") else int | float
-    if not (isinstance(low, number) and isinstance(high, number) and low < high):
-        raise ConfigError(f"{where}: {low!r} to {high!r} is no range of the kind '{kind}'")
-    if kind.endswith("log") and low <= 0:
+        raise ConfigError(f"{where}: no kind '{kind}'{suggest(str(kind), [*kinds, 'choice'])}")
+    number = int if kind.endswith("int") else int | float
+    if len(values) > 2 or not all(isinstance(value, number) for value in values):
+        raise ConfigError(f"{where}: {entry!r} is not a kind and two numbers of it, low and high")
+    low, high = values
+    if low >= high:
+        raise ConfigError(f"{where}: {low!r} is not below {high!r}")
+    if kind.startswith("log") and low <= 0:
         raise ConfigError(f"{where}: a logarithmic range starts above 0, not at {low!r}")
     return Range(kind, low, high)
+
+
+COMMON: Space = {
+    "lr": Range("log", 1e-4, 3e-2),
+    "l2": Range("log", 1e-6, 1e-1),
+    "dropout": Range("linear", 0.0, 0.5),
+}
+"""What every loss is tuned over."""
+
+OPEN: Space = {
+    "n_negatives": Range("log_int", 1, 1024),
+    "score": Choice(("cosine", "inner")),
+    "scale": Range("log", 1.0, 100.0),
+}
+"""What a study can open for every loss; else a loss has its own default. `score` is both scores."""
+
+SLOTS = (*COMMON, *OPEN)
+"""Places of the common parameters in a quasi-random point; a loss's own come after these."""
