@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from bslbench import __version__
+from bslbench.cli_report import report
 from bslbench.cli_train import status, train
-from bslbench.errors import BslbenchError, ConfigError, DownloadError, suggest
+from bslbench.cli_tune import tune
+from bslbench.errors import BslbenchError, ConfigError, DownloadError
 from bslbench.options import Catalog, Data, Results, number
 
 app = typer.Typer(
@@ -28,15 +30,6 @@ class Kind(StrEnum):
     losses = "losses"
     backbones = "backbones"
     grids = "grids"
-
-
-class Format(StrEnum):
-    """How `report` writes a table."""
-
-    console = "console"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
 
 
 def _version(asked: bool) -> None:
@@ -111,6 +104,9 @@ def download(
 
 EXAMPLE = "Example: bslbench train --dataset yelp2018 --loss sl --set tau=0.08,0.11 --jobs 2"
 app.command(epilog=EXAMPLE)(train)
+app.command(epilog="Example: bslbench tune --dataset synthetic --loss sl --loss bsl --trials 20")(
+    tune
+)
 app.command(epilog="Example: bslbench status --grid quick")(status)
 
 
@@ -140,27 +136,7 @@ def evaluate(
     print(f"\n{folder.name}: {len(ranks.users)} users, {ranks.n_skipped} skipped")
 
 
-@app.command(epilog="Example: bslbench report --grid quick --format latex > table.tex")
-def report(
-    grid: Annotated[
-        str | None, typer.Option("--grid", help="Grid in the results; default the latest.")
-    ] = None,
-    table: Annotated[str, typer.Option("--table", help="Which table: main.")] = "main",
-    fmt: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.console,
-    metrics: Annotated[
-        list[str] | None,
-        typer.Option("--metric", help="Metric such as NDCG@10, repeatable."),
-    ] = None,
-    results: Results = Path("results"),
-) -> None:
-    """Show the results of a grid as a table."""
-    from bslbench.report.render import render
-    from bslbench.report.tables import TABLES, latest_grid
-
-    if table not in TABLES:
-        raise ConfigError(f"no table named '{table}'{suggest(table, TABLES)}")
-    name = grid or latest_grid(results)
-    print(render(TABLES[table](results, name, metrics), fmt.value), end="")
+app.command(epilog="Example: bslbench report --grid quick --out table.tex")(report)
 
 
 @app.command(name="list", epilog="Example: bslbench list losses")

@@ -40,6 +40,24 @@ def shard(text: str) -> tuple[int, int]:
     return i, n
 
 
+def seconds(text: str) -> float:
+    """Read a time such as 90s, 30m or 4h.
+
+    Examples
+    --------
+    >>> seconds("30m")
+    1800.0
+    """
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+    try:
+        read = float(text[:-1]) * unit
+    except ValueError:
+        read = 0.0
+    if not 0 < read < float("inf"):
+        raise ConfigError(f"'{text}' is not a time such as 90s, 30m or 4h")
+    return read
+
+
 def settings(pairs: list[str]) -> dict[str, Any]:
     """Parse KEY=VALUE and KEY=A,B; values are read as bool, int, float or else text."""
     parsed: dict[str, Any] = {}

@@ -55,7 +55,7 @@ def test_the_way_from_grid_to_table(bslbench) -> None:
     code, out, _ = bslbench(*TRAIN, "--loss", "sl", "--set", "tau=0.08", "--name", "other")
     assert "1 cells: 0 trained, 1 already done" in out
     code, out, _ = bslbench("report", "--grid", "adhoc", "--format", "markdown")
-    assert code == 0 and out.lstrip().startswith("|")
+    assert code == 0 and "\n| backbone" in out
 
 
 def test_profile_accounts_for_the_time(bslbench) -> None:
@@ -154,7 +154,7 @@ def test_the_loss_in_contributing_trains_as_it_stands(bslbench, tmp_path: Path) 
     code, out, err = bslbench(*TRAIN, "--loss", "cauchy.py:Cauchy", "--set", "c=0.5,1")
     assert code == 0, err
     _, out, _ = bslbench("report")
-    assert "Cauchy c=0.5" in out and "Cauchy c=1" in out, out
+    assert re.search(r"Cauchy +c=0.5", out) and re.search(r"Cauchy +c=1.0", out), out
 
 
 def test_lists(bslbench) -> None:

@@ -1,6 +1,5 @@
 import csv
 import io
-import json
 import os
 from types import SimpleNamespace
 
@@ -8,64 +7,27 @@ import pytest
 
 from bslbench.errors import ConfigError, DataError
 from bslbench.report import tables
-from bslbench.report.tables import latest_grid, main_table, render
-
-TRAIN = {"lr": 0.001, "sampler": "own", "l2_negatives": True}
-
-
-def cell(loss, seed=0, *, dataset="yelp2018", backbone="mf", selection="valid", **fields):
-    identity = {"dataset": dataset, "backbone": backbone, "loss": loss, "seed": seed}
-    train = {} if backbone == "reference" else TRAIN
-    cell = identity | {"selection": selection} | train | fields
-    return {"id": "-".join(map(str, cell.values())), **cell}
+from bslbench.report.render import render
+from bslbench.report.results import latest_grid
+from bslbench.report.tables import main_table
+from tests.stores import cell, popularity, seeds, write
 
 
-def popularity(seed=0, **fields):
-    return cell("popularity", seed, backbone="reference", **fields)
-
-
-def write(results, scored, *, grid="trial", unfinished=(), failed=None, repeat=1):
-    """Write a store by hand: `scored` pairs cells with {metric: value}."""
-    failed = failed or {}
-    folder = results / grid
-    folder.mkdir(parents=True)
-    cells = [c for c, _ in scored] + list(unfinished)
-    lines = [f'name = "{grid}"', 'primary = "Recall@20"']
-    for c in cells:
-        lines += ["[[cells]]", *(f"{key} = {json.dumps(value)}" for key, value in c.items())]
-    (folder / "grid.toml").write_text("\n".join(lines))
-    rows = ["run_id,dataset,split,metric,k,group,value"]
-    for c, values in scored:
-        for name, value in values.items():
-            metric, k = name.split("@")
-            line = f"{c['id']},{c['dataset']},{{}},{metric},{k},{{}},{{}}"
-            rows += [line.format("test", "", value)] * repeat
-            rows += [line.format("valid", "", 0.9), line.format("test", 3, 0.9)]
-    (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
-    rows = ["run_id,status,dataset,fingerprint,protocol,device,cpu,threads,bslbench,torch,revision"]
-    for c in cells:
-        start = f"{c['id']},{{}},{c['dataset']},{'0123456789abcdef' * 4},1,cpu,"
-        if c in unfinished:
-            rows.append(start.format("failed" if c["id"] in failed else "missing") + ",,,,")
-        else:
-            rows.append(start.format("finished") + "Some CPU,2,0.1.0,2.13.0,abc123")
-    (folder / "runs.csv").write_text("\n".join(rows) + "\n")
-    for run_id, reason in failed.items():
-        if reason:
-            (results / "runs" / run_id).mkdir(parents=True)
-            content = json.dumps({"reason": reason, "traceback": "..."})
-            (results / "runs" / run_id / "failure.json").write_text(content)
-
-
-def seeds(values, loss, **fields):
-    return [
-        (cell(loss, seed, **fields), {"Recall@20": v, "NDCG@20": float(v) / 2})
-        for seed, v in enumerate(values)
-    ]
+def texts(table, *names):
+    """Return what stands in some columns, row by row, as one text."""
+    heads = [column.name for column in table.columns if not column.group]
+    found = [[row[heads.index(n)].text for n in names if n in heads] for row in table.rows]
+    return [" ".join(filter(None, row)) for row in found]
 
 
 def entries(table, metric="Recall@20", dataset="yelp2018"):
-    return {row.label: row.entries.get((dataset, metric)) for row in table.rows}
+    column = table.column(metric, dataset)
+    labels = texts(table, "loss", "settings")
+    return {label: row[column] for label, row in zip(labels, table.rows, strict=True)}
+
+
+def counts(table):
+    return dict(zip(texts(table, "loss", "settings"), texts(table, "seeds"), strict=True))
 
 
 def cells(line, separator):
@@ -75,17 +37,18 @@ def cells(line, separator):
 def test_mean_and_sample_deviation_over_seeds(tmp_path):
     write(tmp_path, seeds([0.1, 0.2, 0.4], "sl") + seeds([0.3], "mse"))
     found = entries(main_table(tmp_path, "trial"))
-    assert found["sl"].mean == pytest.approx(0.7 / 3, abs=1e-15)
+    assert found["sl"].value == pytest.approx(0.7 / 3, abs=1e-15)
     # Deviations from 7/30: -4/30, -1/30, 5/30; squares sum to 42/900, over n - 1 = 2.
+    assert found["sl"].each == (("seed 0", 0.1), ("seed 1", 0.2), ("seed 2", 0.4))
     assert found["sl"].sd == pytest.approx((42 / 900 / 2) ** 0.5, abs=1e-15)
-    assert (found["mse"].mean, found["mse"].sd) == (0.3, None)
+    assert (found["mse"].value, found["mse"].sd) == (0.3, None)
 
 
 def test_only_ungrouped_values_of_the_test_split_count(tmp_path):
     write(tmp_path, seeds([0.1, 0.2], "sl"))
     table = main_table(tmp_path, "trial", ["NDCG@20"])
-    assert entries(table, "NDCG@20")["sl"].mean == pytest.approx(0.075)
-    assert table.metrics == ("NDCG@20",)
+    assert entries(table, "NDCG@20")["sl"].value == pytest.approx(0.075)
+    assert [column.name for column in table.columns if column.better] == ["NDCG@20"]
 
 
 def test_best_and_second_count_references_and_ties_share(tmp_path):
@@ -111,13 +74,13 @@ def test_references_come_first_and_once_then_one_group_per_backbone(tmp_path):
     scored += [(popularity(), {"Recall@20": 0.01, "NDCG@20": 0.01})]
     write(tmp_path, scored)
     table = main_table(tmp_path, "trial")
-    assert [(row.backbone, row.loss) for row in table.rows] == [
-        ("reference", "popularity"),
-        ("lightgcn", "sl"),
-        ("mf", "sl"),
-        ("mf", "mse"),
+    assert texts(table, "backbone", "loss") == [
+        "reference popularity",
+        "lightgcn sl",
+        "mf sl",
+        "mf mse",
     ]
-    lines = render(table, "markdown").splitlines()[2:6]
+    lines = render(table, "markdown").splitlines()[4:8]
     assert [cells(line, "|")[1] for line in lines] == ["reference", "lightgcn", "mf", ""]
 
 
@@ -141,9 +104,9 @@ def test_a_setting_that_goes_with_the_dataset_is_no_label(tmp_path):
     scored = seeds([0.1], "sl", tau=0.11) + seeds([0.2], "sl", tau=0.08, dataset="gowalla")
     write(tmp_path, scored)
     table = main_table(tmp_path, "trial", ["Recall@20"])
-    assert [row.label for row in table.rows] == ["sl"]
-    assert table.datasets == ("yelp2018", "gowalla")
-    assert entries(table, dataset="gowalla")["sl"].mean == 0.2
+    assert texts(table, "loss", "settings") == ["sl"]
+    assert [c.group for c in table.columns if c.better] == ["yelp2018", "gowalla"]
+    assert entries(table, dataset="gowalla")["sl"].value == 0.2
 
 
 def test_failed_and_missing_runs_are_shown(tmp_path):
@@ -151,29 +114,30 @@ def test_failed_and_missing_runs_are_shown(tmp_path):
     failed = {lost[0]["id"]: "non-finite loss\nat epoch 3", lost[2]["id"]: ""}
     write(tmp_path, seeds([0.1], "sl") + seeds([0.2, 0.2], "mse"), unfinished=lost, failed=failed)
     table = main_table(tmp_path, "trial")
-    assert {row.label: row.n for row in table.rows} == {"sl": "1/3", "mse": "2", "bce": "0/2"}
+    assert counts(table) == {"sl": "1/3", "mse": "2", "bce": "0/2"}
     assert table.problems == (
         "failed: mf, sl on yelp2018, seed 1: non-finite loss at epoch 3",
         "failed: mf, bce on yelp2018, seed 0: not at hand",
         "missing: 2 of 7 runs; train the grid again to finish them",
     )
-    for fmt in ("console", "markdown", "latex"):
+    for fmt in ("console", "markdown", "latex", "html"):
         text = render(table, fmt, styled=False, width=200)
         assert "1/3" in text and "0/2" in text and "non-finite loss at epoch 3" in text
-    assert render(table, "markdown").splitlines()[4].split()[-2] == "-"
+    assert render(table, "markdown").splitlines()[6].split()[-2] == "-"
 
 
 def test_a_grid_without_a_finished_run_is_a_table_of_gaps(tmp_path):
     write(tmp_path, [], unfinished=[cell("sl")])
     table = main_table(tmp_path, "trial")
-    assert [row.n for row in table.rows] == ["0/1"]
+    assert counts(table) == {"sl": "0/1"}
     assert "unknown" in render(table, "console")
 
 
 def test_a_metric_of_no_user_is_a_gap(tmp_path):
     write(tmp_path, seeds(["nan", "nan"], "sl"))
-    row = main_table(tmp_path, "trial", ["Recall@20"]).rows[0]
-    assert (row.n, row.entries) == ("2", {})
+    table = main_table(tmp_path, "trial", ["Recall@20"])
+    assert counts(table) == {"sl": "2"}
+    assert (entries(table)["sl"].value, entries(table)["sl"].text) == (None, "-")
 
 
 def test_datasets_with_different_counts_show_each(tmp_path):
@@ -181,8 +145,8 @@ def test_datasets_with_different_counts_show_each(tmp_path):
     scored += seeds([0.1], "mse", dataset="gowalla")
     write(tmp_path, scored, unfinished=[cell("sl", 1, dataset="gowalla")])
     table = main_table(tmp_path, "trial", ["Recall@20"])
-    assert {row.label: row.n for row in table.rows} == {"sl": "2, 1/2", "mse": "1"}
-    assert cells(render(table, "markdown").splitlines()[3], "|")[4] == ""  # never asked for
+    assert counts(table) == {"sl": "2, 1/2", "mse": "1"}
+    assert cells(render(table, "markdown").splitlines()[5], "|")[4] == ""  # never asked for
 
 
 def test_runs_alike_in_all_but_the_id_are_an_error(tmp_path):
@@ -217,7 +181,7 @@ def test_missing_file_is_an_error(tmp_path):
 def test_selection_on_test_is_stamped(tmp_path):
     write(tmp_path, seeds([0.1], "sl", selection="test"))
     table = main_table(tmp_path, "trial")
-    for fmt in ("console", "markdown", "latex"):
+    for fmt in ("console", "markdown", "latex", "html"):
         text = render(table, fmt, width=200)
         assert "SELECTION ON TEST: best epoch picked on test: to compare with published" in text
         assert "selection on valid" not in text
@@ -237,61 +201,10 @@ def test_footer_says_what_the_table_was_made_from(tmp_path):
     )
 
 
-def test_console_marks_by_style_or_by_sign(tmp_path, monkeypatch):
-    write(tmp_path, seeds([0.1, 0.2], "sl") + seeds([0.3], "[b]") + seeds([0.01], "bsl_inbatch"))
-    table = main_table(tmp_path, "trial", ["Recall@20"])
-    text = render(table, "console", width=80, styled=True)
-    assert "\x1b[1m0.3000\x1b[0m" in text
-    assert "\x1b[4m0.1500\x1b[0m ±0.0707" in text
-    plain = render(table, "console", width=80, styled=False)
-    assert "0.3000*" in plain and "0.1500+ ±0.0707" in plain and "best *, second +" in plain
-    assert "\x1b" not in plain and "[b]" in plain
-    monkeypatch.setattr("sys.stdout", io.StringIO())  # no terminal
-    assert render(table, "console", width=80) == plain
-    assert max(map(len, plain.splitlines())) <= 80
-
-
-def test_a_narrow_console_breaks_no_word(tmp_path):
-    write(tmp_path, seeds([0.1, 0.2], "bsl_inbatch", dataset="amazon-electronics"))
-    table = main_table(tmp_path, "trial")
-    text = render(table, "console", width=20, styled=False)
-    assert {"bsl_inbatch", "amazon-electronics", "0.1500*", "±0.0707"} <= set(text.split())
-    assert "0.1500* ±0.0707" not in text
-    assert "0.1500* ±0.0707" in render(table, "console", width=100, styled=False)
-
-
-def test_markdown(tmp_path):
-    write(tmp_path, seeds([0.1, 0.2], "sl") + seeds([0.3], "a|b"))
-    lines = render(main_table(tmp_path, "trial", ["Recall@20"]), "markdown").splitlines()
-    assert cells(lines[0], "|")[1:-1] == ["backbone", "loss", "seeds", "yelp2018 Recall@20"]
-    assert cells(lines[2], "|")[1:-1] == ["mf", "sl", "2", "<u>0.1500</u> ± 0.0707"]
-    assert r"a\|b" in lines[3] and "**0.3000**" in lines[3]
-    assert lines[5].startswith("- test split, mean ± sd (sample standard deviation) over")
-
-
-def test_latex(tmp_path):
-    scored = seeds([0.1, 0.2], "bsl_inbatch") + seeds([0.3], "50%&more")
-    scored += [(popularity(), {"Recall@20": 0.01, "NDCG@20": 0.01})]
-    write(tmp_path, scored + seeds([0.1], "50%&more", dataset="synthetic?users=1e5&items=1e4"))
-    text = render(main_table(tmp_path, "trial"), "latex")
-    lines = text.splitlines()
-    assert lines[0] == r"\begin{tabular}{lllllll}"
-    assert lines[2].startswith(r"&& & \multicolumn{2}{c}{yelp2018} & \multicolumn{2}{c}{synth")
-    assert lines[2].endswith(r"?users=1e5\&items=1e4} \\")
-    assert lines[3] == r"\cmidrule(lr){4-5} \cmidrule(lr){6-7}"
-    assert cells(lines[4], "&")[3] == "Recall@20"
-    assert lines[5] == lines[7] == r"\midrule" and lines[10] == r"\bottomrule"
-    assert cells(lines[6], "&")[:5] == ["reference", "popularity", "1", "0.0100", "0.0100"]
-    assert r"bsl\_inbatch" in lines[8]
-    assert r"& \underline{0.1500} {\scriptsize$\pm$\,0.0707} &" in lines[8]
-    assert r"50\%\&more" in lines[9] and r"& \textbf{0.3000} " in lines[9]
-    assert len({len(line) for line in (lines[4], lines[6], lines[8], lines[9])}) == 1
-    assert r"test split, mean {\scriptsize$\pm$\,sd} (sample standard deviation) over" in text
-
-
-def test_csv_has_every_digit(tmp_path):
+def test_csv_has_every_digit_and_every_count(tmp_path):
     values = [0.1, 0.1 + 2**-40]
-    write(tmp_path, seeds(values, "sl", tau=0.1) + seeds([1 / 3], "sl", tau=0.2))
+    scored = seeds(values, "sl", tau=0.1) + seeds([1 / 3], "sl", tau=0.2)
+    write(tmp_path, scored, unfinished=[cell("sl", 1, tau=0.2)])
     table = main_table(tmp_path, "trial", ["Recall@20"])
     first, second = csv.DictReader(io.StringIO(render(table, "csv")))
     assert list(first) == [
@@ -305,14 +218,13 @@ def test_csv_has_every_digit(tmp_path):
         "yelp2018 Recall@20 sd",
     ]
     assert (first["loss"], first["settings"], first["yelp2018 seeds"]) == ("sl", "tau=0.1", "2")
-    assert (
-        float(first["yelp2018 Recall@20 sd"]) == table.rows[0].entries["yelp2018", "Recall@20"].sd
-    )
+    assert float(first["yelp2018 Recall@20 sd"]) == entries(table)["sl tau=0.1"].sd
+    assert (second["yelp2018 seeds"], second["yelp2018 asked"]) == ("1", "2")
     assert second["yelp2018 Recall@20 mean"] == "0.3333333333333333"
     assert second["yelp2018 Recall@20 sd"] == ""
 
 
-def test_unknown_format_grid_or_metric_is_an_error_with_a_suggestion(tmp_path):
+def test_unknown_grid_or_metric_is_an_error_with_a_suggestion(tmp_path):
     write(tmp_path, seeds([0.1], "sl"))
     with pytest.raises(ConfigError, match="did you mean 'trial'"):
         main_table(tmp_path, "trail")
@@ -322,8 +234,6 @@ def test_unknown_format_grid_or_metric_is_an_error_with_a_suggestion(tmp_path):
         main_table(tmp_path, "trial", ["Recall"])
     with pytest.raises(ConfigError, match="has no Recall@7; did you mean 'Recall@20'"):
         main_table(tmp_path, "trial", ["Recall@7"])
-    with pytest.raises(ConfigError, match="did you mean 'latex'"):
-        render(main_table(tmp_path, "trial"), "latexx")
 
 
 def test_latest_grid_is_the_one_written_last(tmp_path):

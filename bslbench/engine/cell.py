@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from time import monotonic, perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from bslbench.data.interactions import Interactions
 from bslbench.engine.failures import recording_failure
 from bslbench.engine.inputs import DEFAULTS, Options, split_of
 from bslbench.engine.machine import environment
+from bslbench.engine.pruning import Bar, Pruned, fallen, give_up, past
 from bslbench.engine.store import (
     TRAILING,
     Run,
@@ -49,10 +51,16 @@ def run_cell(
     store: Store,
     options: Options = DEFAULTS,
     *,
+    bar: Bar = MappingProxyType({}),
     stop: Callable[[], bool] = lambda: False,
     show: Callable[[Evaluation], None] = lambda evaluation: None,
 ) -> bool:
     """Train and rank one cell and store what came out, going on where an earlier call was cut off.
+
+    Parameters
+    ----------
+    bar
+        By epoch, the best Recall@20 so far that the run needs to go on.
 
     Returns
     -------
@@ -69,6 +77,8 @@ def run_cell(
         If the results cannot be written.
     Interrupted
         If `stop` said so; ``state.pt`` has all that the next call needs.
+    Pruned
+        If the run fell below the bar, now or in an earlier call.
     """
     run = store.run(cell.id)
     with run.claim():
@@ -80,8 +90,10 @@ def run_cell(
             if options.force or not run.finished(cell):
                 run.file("metrics.csv").unlink(missing_ok=True)
             run.file("failure.json").unlink(missing_ok=True)
+        if bar and past(run, cell, bar):
+            raise Pruned
         with recording_failure(run):
-            _finish(cell, run, options, stop, show)
+            _finish(cell, run, options, bar, stop, show)
         run.file("progress.json").unlink(missing_ok=True)
         return True
 
@@ -90,6 +102,7 @@ def _finish(
     cell: Cell,
     run: Run,
     options: Options,
+    bar: Bar,
     stop: Callable[[], bool],
     show: Callable[[Evaluation], None],
 ) -> None:
@@ -100,7 +113,7 @@ def _finish(
     if cell.backbone == REFERENCE:
         scorer = REFERENCES[cell.loss](split, cell.seed)
     else:
-        backbone, progress = _train(cell, run, split, options.keep_every, stop, show)
+        backbone, progress = _train(cell, run, split, options.keep_every, bar, stop, show)
         scorer = _scorer(backbone, trained(cell))
         if options.save_model:
             users, items = (table.detach().contiguous() for table in backbone.tables())
@@ -127,12 +140,17 @@ def _train(
     run: Run,
     data: Interactions,
     keep_every: float,
+    bar: Bar,
     stop: Callable[[], bool],
     show: Callable[[Evaluation], None],
 ) -> tuple[Backbone, Progress]:
     settings = trained(cell)
-    kept = shown = monotonic()
+    kept = shown = begun = monotonic()
     stopping = False
+    state = _state(cell, run)
+    before = state["progress"] if state else asdict(Progress())
+    curve = {point["epoch"]: point["recall"] for point in before["curve"]}
+    seconds = before["seconds_train"] + before["seconds_eval"]
 
     def asked() -> bool:
         nonlocal stopping
@@ -154,6 +172,10 @@ def _train(
             write_atomically(run.file("progress.json"), json.dumps(point) + "\n")
             shown = monotonic()
         show(evaluation)
+        curve[evaluation.epoch] = evaluation.recall
+        if fallen(curve, bar) is not None:
+            give_up(run, curve, seconds + monotonic() - begun)
+            raise Pruned
 
     started = perf_counter()
     with built(cell, data) as (backbone, loss, user_files):
@@ -168,7 +190,7 @@ def _train(
             seed=cell.seed,
             evaluate=lambda model: evaluate(model, settings, data, cell.selection),
             spent=spent,
-            state=_state(cell, run),
+            state=state,
             keep=keep,
             stop=asked,
             show=tell,

@@ -207,7 +207,7 @@ def run_grid(
     todo = [Job(cell, store.root, options) for cell in pending]
     store.write_grid(name, cells)
     watcher.planned(len(pending) + outcome.skipped, outcome.skipped)
-    with _stopping() as asked:
+    with stopping() as asked:
 
         def stop() -> bool:
             return asked() or bool(ledger.unwritable) or (fail_fast and bool(outcome.failed))
@@ -241,7 +241,7 @@ def _split(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
 
 
 @contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
+def stopping() -> Iterator[Callable[[], bool]]:
     """Yield a question that turns true at the first SIGINT or SIGTERM; the second acts at once."""
     asked = False
 

@@ -1,7 +1,7 @@
 """What an executor is given and what it says: the same for one process, many, or a cluster."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -9,6 +9,7 @@ from bslbench.config import Cell
 from bslbench.engine.cell import run_cell
 from bslbench.engine.failures import record_failure
 from bslbench.engine.inputs import Options
+from bslbench.engine.pruning import Bar, Pruned
 from bslbench.engine.store import Run, Store
 from bslbench.errors import BslbenchError, InUse, RunFailed, StoreError
 from bslbench.training import Evaluation, Interrupted
@@ -19,11 +20,12 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Job:
-    """One cell to run, and where its results go."""
+    """One cell to run, where its results go, and the bar that it must not fall below."""
 
     cell: Cell
     root: Path
     options: Options
+    bar: Bar = field(default_factory=dict)
 
     @property
     def run(self) -> Run:
@@ -39,14 +41,15 @@ class Result:
     ----------
     kind
         ``trained``; ``found``: another process has finished it; ``held``: another process is at it;
-        ``interrupted``: its state is kept; ``failed``; ``unwritable``: the store is.
+        ``interrupted``: its state is kept; ``pruned``: it fell below the bar; ``failed``;
+        ``unwritable``: the store is.
     reason
         One line for the last two.
     last
         The last evaluation.
     """
 
-    kind: Literal["trained", "found", "held", "interrupted", "failed", "unwritable"]
+    kind: Literal["trained", "found", "held", "interrupted", "pruned", "failed", "unwritable"]
     reason: str = ""
     last: Evaluation | None = None
 
@@ -78,8 +81,12 @@ def perform(job: Job, stop: Stop, show: Callable[[Evaluation], None] = lambda _:
         show(evaluation)
 
     try:
-        trained = run_cell(job.cell, Store(job.root), job.options, stop=stop, show=tell)
+        trained = run_cell(
+            job.cell, Store(job.root), job.options, bar=job.bar, stop=stop, show=tell
+        )
         return Result("trained" if trained else "found", last=last)
+    except Pruned:
+        return Result("pruned", last=last)
     except Interrupted:
         return Result("interrupted")
     except InUse:

@@ -66,7 +66,7 @@ def work(
         run.folder.mkdir(parents=True)
         for name, content in state.items():
             run.file(name).write_bytes(content)
-        result = perform(Job(cell, Path(folder), job.options), word.stop, word.show)
+        result = perform(replace(job, cell=cell, root=Path(folder)), word.stop, word.show)
         files = (file for file in run.folder.iterdir() if file.name != ".lock")
         return result, {file.name: file.read_bytes() for file in files}
 

@@ -71,6 +71,25 @@ class Run:
         with self.file("metrics.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
+    def curve(self) -> dict[int, float]:
+        """Return Recall@20 by evaluated epoch of a finished run, from ``curve.csv``."""
+        with self.file("curve.csv").open(newline="") as file:
+            return {int(row["epoch"]): float(row["recall"]) for row in csv.DictReader(file)}
+
+    def selected(self, cell: Cell) -> float:
+        """Return Recall@20 of a finished run on the split that selects."""
+        [value] = [
+            row["value"]
+            for row in self.metrics()
+            if (row["split"], row["metric"], row["k"]) == (cell.selection, "Recall", "20")
+            and not row["group"]
+        ]
+        return float(value)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return the JSON object in one of the run's files; nothing if missing or damaged."""
+        return _json(self.file(name))
+
     def failure(self) -> dict[str, str]:
         """Return ``failure.json`` of a failed run, else nothing."""
         return _json(self.file("failure.json"))

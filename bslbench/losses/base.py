@@ -86,7 +86,12 @@ class Loss(nn.Module):
     graph_safe: ClassVar[bool] = False
     """May be captured in a CUDA graph."""
     space: ClassVar[dict[str, Any]] = {}
-    """Search space of its own hyper-parameters."""
+    """Search space of its own hyper-parameters by name.
+
+    ``(kind, low, high)`` of the kind ``"log"``, ``"linear"``, or for whole numbers ``"log_int"``,
+    ``"int"``; or ``("choice", value, value, ...)``. Tuning widens a range whose edge is best, as
+    far as the constructor takes the values.
+    """
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
 

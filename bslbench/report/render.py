@@ -1,140 +1,40 @@
-"""What a table is, and how it looks on a console, in Markdown, in LaTeX and as CSV."""
+"""How a table looks: on a console, in Markdown, LaTeX, CSV and HTML."""
 
+import csv
+import html
 import io
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Literal, get_args
 
-import pandas as pd
-import rich.box
-import rich.markup
-import rich.table
-from rich.console import Console
 from tabulate import tabulate
 
 from bslbench.errors import ConfigError, suggest
+from bslbench.report.console import console
+from bslbench.report.dialects import HTML, MARKDOWN, TEX
+from bslbench.report.table import Column, Entry, Table, figure
+from bslbench.report.text import cell, notes, sections, shown_columns, shown_rows
 
-Format = Literal["console", "markdown", "latex", "csv"]
+Format = Literal["console", "markdown", "latex", "csv", "html"]
 
-DECIMALS = 4
-"""Of every value shown; who shows the same figure shares the place."""
+SUFFIXES: dict[str, Format] = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html"}
+"""The format of a file by the end of its name; ``.txt`` is the console's."""
+SUFFIXES[".txt"] = "console"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Mean and sample standard deviation over seeds, None for one seed.
+def format_of(path: Path) -> Format:
+    """Return the format that a file's name asks for.
 
-    `place` is 1 for the best of its column, 2 for the second, 0 for the others.
+    Raises
+    ------
+    ConfigError
+        If its suffix stands for none.
     """
-
-    mean: float
-    sd: float | None
-    place: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One loss on one backbone.
-
-    Attributes
-    ----------
-    backbone, loss
-        Names; ``reference`` and, say, ``popularity`` for what no gradient trains.
-    settings
-        The fields that vary among the runs of one (dataset, backbone, loss), such as ``tau=0.08``.
-    selection
-        How its best epochs were picked.
-    seeds
-        Per dataset how many runs are finished and how many the grid asks for.
-    entries
-        Per (dataset, metric); absent where no run is finished.
-    """
-
-    backbone: str
-    loss: str
-    settings: str
-    selection: str
-    seeds: Mapping[str, tuple[int, int]]
-    entries: Mapping[tuple[str, str], Entry]
-
-    @property
-    def label(self) -> str:
-        """Loss and settings."""
-        return f"{self.loss} {self.settings}".strip()
-
-    @property
-    def n(self) -> str:
-        """The seeds as ``3``, as ``2/3`` if runs are lacking; one per dataset if they differ."""
-        texts = [str(n) if n == asked else f"{n}/{asked}" for n, asked in self.seeds.values()]
-        return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table, ready to be rendered.
-
-    Attributes
-    ----------
-    grid
-        Name of the grid.
-    datasets, metrics
-        The columns are all pairs of the two, values of the test split.
-    rows
-        References first, then grouped by backbone.
-    stamp
-        What nobody may overlook; else empty.
-    problems
-        One line per failed run, and one for those not trained yet.
-    footer
-        Seeds, selection, versions, hardware, data.
-    """
-
-    grid: str
-    datasets: tuple[str, ...]
-    metrics: tuple[str, ...]
-    rows: tuple[Row, ...]
-    stamp: str
-    problems: tuple[str, ...]
-    footer: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Dialect:
-    """How one format writes plain text, a mean by its place (0, 1, 2), a deviation, a stamp."""
-
-    escape: Callable[[str], str]
-    marks: tuple[str, str, str]
-    deviation: str
-    stamp: str
-    legend: str = "best bold, second underlined"
-
-
-def _latex_escape(text: str) -> str:
-    return re.sub(r"[\\{}$&#%_~^<>|]", lambda match: _LATEX[match[0]], text)
-
-
-_LATEX = {c: f"\\{c}" for c in "{}$&#%_"}
-_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
-
-
-def _markdown_escape(text: str) -> str:
-    return re.sub(r"[|<>*]", r"\\\g<0>", text)
-
-
-_RICH = _Dialect(
-    rich.markup.escape, ("{}", "[bold]{}[/]", "[underline]{}[/]"), " ±{}", "[bold]{}[/]"
-)
-_PLAIN = _Dialect(rich.markup.escape, ("{}", "{}*", "{}+"), " ±{}", "{}", "best *, second +")
-_MARKDOWN = _Dialect(_markdown_escape, ("{}", "**{}**", "<u>{}</u>"), " ± {}", "**{}**")
-_TEX = _Dialect(
-    _latex_escape,
-    ("{}", r"\textbf{{{}}}", r"\underline{{{}}}"),
-    r" {{\scriptsize$\pm$\,{}}}",
-    r"\textbf{{{}}}",
-)
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"{path}: no format for '{path.suffix}'; known: {', '.join(SUFFIXES)}")
+    return SUFFIXES[path.suffix]
 
 
 def render(
@@ -145,9 +45,10 @@ def render(
     Parameters
     ----------
     table
-        From `bslbench.report.tables`.
+        Any table.
     fmt
-        ``console``, ``markdown``, ``latex`` (booktabs) or ``csv`` (one row per row, all digits).
+        ``console``, ``markdown``, ``latex`` (needs booktabs, graphicx),
+        ``csv`` (all digits) or ``html`` (a ``figure`` element).
     width
         Columns of the console; None asks the terminal, and does not limit what is not one.
     styled
@@ -159,140 +60,128 @@ def render(
         If there is no such format.
     """
     if fmt == "console":
-        return _console(table, width, styled)
-    if fmt == "markdown":
-        return _markdown(table)
-    if fmt == "latex":
-        return _latex(table)
-    if fmt == "csv":
-        return _csv(table)
-    raise ConfigError(f"no format named '{fmt}'{suggest(fmt, get_args(Format))}")
-
-
-def _console(table: Table, width: int | None, styled: bool | None) -> str:
-    terminal = Console()
-    if width is None:  # a file or a pipe has no width, and whoever reads it wants whole rows
-        width = terminal.width if terminal.is_terminal else 100_000
-    styled = terminal.color_system is not None if styled is None else styled
-    dialect = _RICH if styled else _PLAIN
-    console = Console(
-        file=io.StringIO(),
-        width=width,
-        force_terminal=styled,
-        force_jupyter=False,
-        color_system="standard" if styled else None,
-        highlight=False,
-        emoji=False,
-        legacy_windows=False,
-    )
-    unlimited = console.options.update(max_width=100_000)
-    grid = _grid(table, dialect, " ")
-    if console.measure(grid, options=unlimited).maximum > width:
-        grid = _grid(table, dialect, "\n")  # folds cells at their blanks, but breaks no word
-        console.width = max(width, console.measure(grid, options=unlimited).maximum)
-    with console.capture() as capture:
-        console.print(grid)
-        for note in _notes(table, dialect):
-            console.print(note, width=width)
-    return capture.get()
-
-
-def _grid(table: Table, dialect: _Dialect, blank: str) -> rich.table.Table:
-    grid = rich.table.Table(title=dialect.escape(table.grid), box=rich.box.SIMPLE_HEAD)
-    columns = [f"{dialect.escape(d)}\n{metric}" for d in table.datasets for metric in table.metrics]
-    for name in ("backbone", "loss", "seeds", *columns):
-        grid.add_column(name, no_wrap=True)
-    for group in _groups(table, dialect):
-        for cells in group:
-            grid.add_row(*(cell.replace(" ", blank) for cell in cells))
-        grid.add_section()
-    return grid
+        return console(table, width, styled)
+    formats = {"markdown": _markdown, "latex": _latex, "csv": _csv, "html": _html}
+    if fmt not in formats:
+        raise ConfigError(f"no format named '{fmt}'{suggest(fmt, get_args(Format))}")
+    return formats[fmt](table)
 
 
 def _markdown(table: Table) -> str:
-    rows = [cells for group in _groups(table, _MARKDOWN) for cells in group]
-    columns = [
-        f"{_MARKDOWN.escape(d)} {metric}" for d in table.datasets for metric in table.metrics
-    ]
-    headers = ["backbone", "loss", "seeds", *columns]
-    body = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
-    notes = "\n".join(f"- {note}" for note in _notes(table, _MARKDOWN))
-    return f"{body}\n\n{notes}\n"
+    rows = [cells for section in sections(table, MARKDOWN) for cells in section]
+    heads = [MARKDOWN.escape(column.label) for column in shown_columns(table)]
+    sides = [column.align for column in shown_columns(table)]
+    body = tabulate(rows, heads, tablefmt="pipe", disable_numparse=True, colalign=sides)
+    title = f"{MARKDOWN.stamp.format(MARKDOWN.escape(table.title))}\n\n"
+    return f"{title}{body}\n\n" + "".join(f"- {note}\n" for note in notes(table, MARKDOWN))
+
+
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""Shrinks what is wider than the page, and nothing else."""
 
 
 def _latex(table: Table) -> str:
-    span = len(table.metrics)
-    firsts = [4 + i * span for i in range(len(table.datasets))]
-    datasets = [rf"\multicolumn{{{span}}}{{c}}{{{_TEX.escape(d)}}}" for d in table.datasets]
-    names = ["backbone", "loss", "seeds", *table.metrics * len(datasets)]
-    groups = [[names], *_groups(table, _TEX)]
-    columns = zip(*(cells for group in groups for cells in group), strict=True)
-    widths = [max(map(len, column)) for column in columns]
+    columns = shown_columns(table)
+    heads = [[TEX.escape(column.name) for column in columns]]
+    blocks = [heads, *sections(table, TEX)]
+    cells = zip(*(row for block in blocks for row in block), strict=True)
+    widths = [max(map(len, column)) for column in cells]
+    rules = [*["\\midrule"] * (len(blocks) - 1), "\\bottomrule"]
     lines = [
-        rf"\begin{{tabular}}{{{'l' * len(names)}}}",
-        r"\toprule",
-        " & ".join(["&&", *datasets]) + r" \\",
-        " ".join(rf"\cmidrule(lr){{{first}-{first + span - 1}}}" for first in firsts),
+        "% needs \\usepackage{booktabs,graphicx}",
+        "\\begin{table}[htbp]",
+        "\\centering",
+        f"\\caption{{{TEX.escape(table.title)}}}",
+        f"\\label{{tab:{re.sub('[^A-Za-z0-9-]', '-', table.name)}}}",
+        _FIT,
+        f"\\begin{{tabular}}{{{''.join(column.align[0] for column in columns)}}}",
+        "\\toprule",
+        *_spans(columns),
     ]
-    for group in groups:
-        for cells in group:
-            padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-            lines.append(" & ".join(padded) + r" \\")
-        lines.append(r"\midrule")
-    lines[-1] = r"\bottomrule"
-    notes = "\\\\\n".join(_notes(table, _TEX))
-    lines += [r"\end{tabular}", "", r"\par\smallskip\noindent{\footnotesize", notes + r"\par}"]
-    return "\n".join(lines) + "\n"
+    for block, rule in zip(blocks, rules, strict=True):
+        for row in block:
+            padded = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+            lines.append(f"{' & '.join(padded)} \\\\")
+        lines.append(rule)
+    lines += [
+        "\\end{tabular}}",
+        "",
+        "\\smallskip",
+        "\\begin{minipage}{\\linewidth}",
+        "\\footnotesize",
+    ]
+    lines.append("\\\\\n".join(notes(table, TEX)))
+    return "\n".join([*lines, "\\end{minipage}", "\\end{table}"]) + "\n"
+
+
+def _spans(columns: Sequence[Column]) -> Iterator[str]:
+    """Yield the line of group heads and the rules beneath, if there are any groups."""
+    heads, rules, first = [], [], 1
+    for group, members in groupby(column.group for column in columns):
+        span = len(list(members))
+        if group:
+            heads.append(f"\\multicolumn{{{span}}}{{c}}{{{TEX.escape(group)}}}")
+            rules.append(f"\\cmidrule(lr){{{first}-{first + span - 1}}}")
+        else:
+            heads.append("&" * (span - 1))
+        first += span
+    if rules:
+        yield f"{' & '.join(heads)} \\\\"
+        yield " ".join(rules)
 
 
 def _csv(table: Table) -> str:
-    records = []
-    for row in table.rows:
-        record: dict[str, str | int | float | None] = {
-            "backbone": row.backbone,
-            "loss": row.loss,
-            "settings": row.settings,
-            "selection": row.selection,
-        }
-        for dataset in table.datasets:
-            record[f"{dataset} seeds"], record[f"{dataset} asked"] = row.seeds.get(dataset, (0, 0))
-            for metric in table.metrics:
-                entry = row.entries.get((dataset, metric))
-                record[f"{dataset} {metric} mean"] = entry.mean if entry else None
-                record[f"{dataset} {metric} sd"] = entry.sd if entry else None
-        records.append(record)
-    return pd.DataFrame(records).to_csv(index=False, lineterminator="\n")
+    kept = [(i, column) for i, column in enumerate(table.columns) if column.only != "shown"]
+    blocks = [_records([row[i] for row in table.rows], column) for i, column in kept]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([head for block in blocks for head in block])
+    for n in range(len(table.rows)):
+        writer.writerow([values[n] for block in blocks for values in block.values()])
+    return out.getvalue()
 
 
-def _groups(table: Table, dialect: _Dialect) -> list[list[list[str]]]:
-    """Return the cells of all rows, grouped by backbone, which only a group's first row names."""
-    columns = [(dataset, metric) for dataset in table.datasets for metric in table.metrics]
-    groups = []
-    for backbone, rows in groupby(table.rows, key=lambda row: row.backbone):
-        names = [dialect.escape(backbone)]
-        group = []
-        for row in rows:
-            values = [_cell(row, column, dialect) for column in columns]
-            group.append([*(names or [""]), dialect.escape(row.label), row.n, *values])
-            names = []
-        groups.append(group)
-    return groups
+def _records(entries: Sequence[Entry], column: Column) -> dict[str, list[float | str | None]]:
+    """Return the columns of CSV that one column makes: numbers in full, what is absent empty."""
+    texts = all(e.value is None for e in entries) and not column.better
+    measured = column.better or any(e.sd is not None for e in entries)
+    name = f"{column.label} mean" if measured else column.label
+    made: dict[str, list[float | str | None]] = {
+        name: [e.text if texts else e.value for e in entries]
+    }
+    if measured:
+        made[f"{column.label} sd"] = [e.sd for e in entries]
+    if any(e.interval for e in entries):
+        made[f"{column.label} low"] = [e.interval[0] if e.interval else None for e in entries]
+        made[f"{column.label} high"] = [e.interval[1] if e.interval else None for e in entries]
+    if any(e.mark for e in entries):
+        made[f"{column.label} mark"] = [e.mark for e in entries]
+    return made
 
 
-def _cell(row: Row, column: tuple[str, str], dialect: _Dialect) -> str:
-    entry = row.entries.get(column)
-    if entry is None:
-        return "-" if column[0] in row.seeds else ""
-    text = dialect.marks[entry.place].format(f"{entry.mean:.{DECIMALS}f}")
-    if entry.sd is not None:
-        text += dialect.deviation.format(f"{entry.sd:.{DECIMALS}f}")
-    return text
+def _html(table: Table) -> str:
+    columns = shown_columns(table)
+    lines = ["<figure>", f"<table>\n<caption>{HTML.escape(table.title)}</caption>", "<thead>"]
+    if any(column.group for column in columns):
+        spans = [
+            (group, len(list(members))) for group, members in groupby(c.group for c in columns)
+        ]
+        cells = "".join(f'<th colspan="{span}">{HTML.escape(group)}</th>' for group, span in spans)
+        lines.append(f'<tr class="groups">{cells}</tr>')
+    heads = "".join(f'<th scope="col">{HTML.escape(column.name)}</th>' for column in columns)
+    lines.append(f"<tr>{heads}</tr>\n</thead>\n<tbody>")
+    for row in shown_rows(table):
+        lines.append(f"<tr>{''.join(map(_td, row, columns))}</tr>")
+    lines.append("</tbody>\n</table>\n<figcaption>")
+    lines += [f"<p>{note}</p>" for note in notes(table, HTML)]
+    return "\n".join([*lines, "</figcaption>\n</figure>"]) + "\n"
 
 
-def _notes(table: Table, dialect: _Dialect) -> list[str]:
-    """Return what stands beneath the table, the stamp first."""
-    stamp = [dialect.stamp.format(dialect.escape(table.stamp))] if table.stamp else []
-    mean = f"mean{dialect.deviation.format('sd')} (sample standard deviation) over seeds"
-    legend = f"test split, {mean}; {dialect.legend}"
-    rest = [dialect.escape(line) for line in (*table.problems, *table.footer)]
-    return [*stamp, legend, *rest]
+def _td(entry: Entry, column: Column) -> str:
+    sort = "" if entry.value is None else f' data-value="{entry.value!r}"'
+    content = cell(entry, column, HTML)
+    if entry.each:
+        values = ", ".join(f"{name} {figure(v, column.spec)}" for name, v in entry.each)
+        content = f"<details><summary>{content}</summary>{html.escape(values)}</details>"
+    side = ' class="right"' if column.align == "right" else ""
+    return f"<td{side}{sort}>{content}</td>"

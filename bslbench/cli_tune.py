@@ -1,0 +1,140 @@
+"""The command `tune`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bslbench import options
+from bslbench.errors import ConfigError
+from bslbench.options import Catalog, Data, Results
+
+
+def tune(
+    dataset: Annotated[str, typer.Option("--dataset", help="Dataset.")],
+    losses: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--loss", "--losses", help="Loss by name or my_loss.py:MyLoss, repeatable; or all."
+        ),
+    ] = None,
+    backbone: Annotated[str, typer.Option("--backbone", help="Backbone.")] = "mf",
+    references: Annotated[
+        list[str] | None,
+        typer.Option("--reference", help="Reference row of the final table, repeatable."),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="Trials of each loss.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="Training in all, shared equally: 90s, 30m, 4h."),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Final runs: how many (5), or which (0,7,9).")
+    ] = "5",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE that is not tuned, for all losses; repeatable."),
+    ] = None,
+    opened: Annotated[
+        list[str] | None,
+        typer.Option("--open", help="Tune n_negatives, score or scale too; repeatable."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name in the results; default from the data.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the study's own draws.")] = 0,
+    startup: Annotated[
+        int, typer.Option("--startup", min=1, help="Trials at the same points for all losses.")
+    ] = 8,
+    lag: Annotated[
+        int, typer.Option("--lag", min=1, help="Trials of one loss that may run side by side.")
+    ] = 2,
+    prune: Annotated[
+        bool, typer.Option("--prune/--no-prune", help="Give up trials below their loss's median.")
+    ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the spaces and about how long it takes.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Trials at a time, a process each.")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Threads per trial; results do not depend on it."),
+    ] = None,
+    results: Results = Path("results"),
+    data: Data = None,
+    catalog: Catalog = None,
+) -> None:
+    """Tune losses at equal effort, then run the best of each with fresh seeds."""
+    from rich.console import Console
+
+    from bslbench.catalog import load_catalog
+    from bslbench.config import validated
+    from bslbench.engine.executors import executor_for, run_grid
+    from bslbench.engine.grid import expand
+    from bslbench.engine.inputs import Options
+    from bslbench.engine.store import Store
+    from bslbench.engine.tuning.contenders import contenders
+    from bslbench.engine.tuning.ledger import Ledger
+    from bslbench.engine.tuning.outcome import final_grid, write_outcome
+    from bslbench.engine.tuning.plan import plan
+    from bslbench.engine.tuning.search import Budget, search
+    from bslbench.engine.tuning.study import Study
+    from bslbench.losses import LOSSES
+    from bslbench.progress import StudyWatcher, watcher
+    from bslbench.training import Interrupted
+
+    if (trials is None) == (budget is None):
+        raise ConfigError("say how far to go, by one of --trials N and --budget 30m")
+    fixed = options.settings(settings or [])
+    if axis := next((key for key, value in fixed.items() if isinstance(value, list)), ""):
+        raise ConfigError(f"--set {axis}: a study holds one value fixed; left out, it is tuned")
+    name = name or "tune-" + "".join(c if c.isalnum() else "-" for c in f"{dataset}-{backbone}")
+    ledger = Ledger(results / name)
+    asked = list(LOSSES) if losses == ["all"] else losses or []
+    content = {
+        "name": name,
+        "dataset": dataset,
+        "backbone": backbone,
+        "losses": list(dict.fromkeys([*ledger.asked(references=False), *asked])),
+        "references": list(dict.fromkeys([*ledger.asked(references=True), *(references or [])])),
+        "set": fixed,
+        "open": opened or [],
+        "seed": seed,
+        "startup": startup,
+        "lag": lag,
+        "prune": prune,
+    }
+    study = validated(Study, content, "command line")
+    known = load_catalog(catalog)
+    how = Options(data, known)
+    entered = contenders(study, data, known)
+    final = final_grid(study, options.seeds(seeds), ledger.folder)
+    limit = Budget(trials, options.seconds(budget) if budget else None)
+    console = Console(stderr=True)
+    with console.status("probing") as shown:
+        probing = shown.update if dry_run or budget else None
+        limit, text = plan(study, entered, limit, final, ledger, how, jobs or 1, probing)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if dry_run:
+        return
+    execute = executor_for(None, jobs=jobs, threads=threads)
+    store = Store(results)
+    ledger.open(study, entered)
+    try:
+        with watcher(console, "trials") as bars:
+            made = search(study, entered, limit, store, StudyWatcher(bars), execute, how)
+        write_outcome(study, entered, made, ledger.folder)
+        cells = expand(final, data, known)
+        with watcher(console, "final runs") as bars:
+            outcome = run_grid(name, cells, store, bars, execute, options=how)
+    except Interrupted:
+        console.print("interrupted: all trials are kept; the same command goes on from there")
+        raise typer.Exit(130) from None
+    for cell_id, reason in outcome.failed.items():
+        console.print(f"  {cell_id}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if outcome.failed:
+        raise typer.Exit(1)

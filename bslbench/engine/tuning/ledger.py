@@ -1,0 +1,160 @@
+"""The trials of a study that have ended, kept by Optuna in ``study.db``: one of its studies a loss.
+
+What is running is not in it: a trial that is cut off is simply not there yet, and whoever comes
+next goes on with its run where that was left.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from bslbench.config import Scalar, read_toml
+from bslbench.engine.store import locked, write_atomically
+from bslbench.engine.tuning.contenders import Contender, record
+from bslbench.engine.tuning.space import Space
+from bslbench.engine.tuning.study import Study, as_toml, merged
+
+State = Literal["complete", "pruned", "failed"]
+
+STATES: dict[State, TrialState] = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial that has ended.
+
+    Attributes
+    ----------
+    number
+        Counted from 0 within its loss.
+    params
+        The values tried.
+    cell
+        Id of its run.
+    state
+        ``complete``; ``pruned``: given up below the median; ``failed``: for the `reason`.
+    curve
+        Recall@20 on valid by evaluated epoch.
+    seconds
+        Of training and evaluation.
+    """
+
+    number: int
+    params: Mapping[str, Scalar]
+    cell: str
+    state: State
+    curve: Mapping[int, float]
+    seconds: float
+    reason: str = ""
+
+    @property
+    def score(self) -> float:
+        """Best Recall@20 on valid that it came to; 0 if it failed before the first one."""
+        return max(self.curve.values(), default=0.0)
+
+
+class Ledger:
+    """The folder of a study."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "study.toml"
+
+    @property
+    def begun(self) -> bool:
+        """Whether the folder has a study."""
+        return self.path.exists()
+
+    def open(self, study: Study, entered: list[Contender]) -> None:
+        """Begin the study, or go on with it, perhaps with more losses.
+
+        Raises
+        ------
+        ConfigError
+            If the folder has another study.
+        """
+        with locked(self.folder):
+            content = record(study, entered)
+            if self.begun:
+                content = merged(read_toml(self.path), content, str(self.path))
+            write_atomically(self.path, as_toml(content))
+
+    def asked(self, *, references: bool) -> list[str]:
+        """Return the losses, or the tuned references, of the study here, as they were asked for."""
+        known = read_toml(self.path)["loss"].values() if self.begun else []
+        return [loss["asked"] for loss in known if loss["reference"] == references]
+
+    def trials(self, name: str) -> list[Trial]:
+        """Return the trials of a loss by number; some of the last ones may be lacking."""
+        with locked(self.folder):
+            return self._trials(name)
+
+    def add(self, name: str, trial: Trial, space: Space) -> None:
+        """Keep a trial, unless another process has kept it already."""
+        distributions = {key: space[key].distribution() for key in trial.params}
+        frozen = create_trial(
+            state=STATES[trial.state],
+            value=trial.score if trial.state == "complete" else None,
+            params=dict(trial.params),
+            distributions=distributions,
+            intermediate_values=dict(trial.curve),
+            user_attrs={
+                "trial": trial.number,
+                "cell": trial.cell,
+                "seconds": trial.seconds,
+                "reason": trial.reason,
+            },
+        )
+        with locked(self.folder):
+            if trial.number not in {known.number for known in self._trials(name)}:
+                self._study(name).add_trial(frozen)
+
+    def granted(self) -> int:
+        """Return how many rounds, one trial of each loss, a budget has been found to allow."""
+        path = self.folder / "rounds.json"
+        return int(json.loads(path.read_bytes())) if path.exists() else 0
+
+    def grant(self, rounds: int) -> None:
+        """Allow so many rounds, unless another process has allowed more."""
+        with locked(self.folder):
+            if rounds > self.granted():
+                write_atomically(self.folder / "rounds.json", f"{rounds}\n")
+
+    @cached_property
+    def _storage(self) -> Any:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        path = (self.folder / "study.db").resolve()
+        return optuna.storages.RDBStorage(f"sqlite:///{path}")
+
+    def _study(self, name: str) -> optuna.Study:
+        return optuna.create_study(
+            study_name=name, storage=self._storage, direction="maximize", load_if_exists=True
+        )
+
+    def _trials(self, name: str) -> list[Trial]:
+        found = (_read(frozen) for frozen in self._study(name).get_trials(deepcopy=False))
+        return sorted(found, key=lambda trial: trial.number)
+
+
+def _read(frozen: FrozenTrial) -> Trial:
+    [state] = [name for name, state in STATES.items() if state == frozen.state]
+    told = frozen.user_attrs
+    return Trial(
+        told["trial"],
+        frozen.params,
+        told["cell"],
+        state,
+        frozen.intermediate_values,
+        told["seconds"],
+        told["reason"],
+    )

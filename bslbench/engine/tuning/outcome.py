@@ -1,0 +1,96 @@
+"""What a study came to, as files to commit: its trials, and the best settings as presets."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bslbench.config import Grid
+from bslbench.engine.store import csv_text, locked, write_atomically
+from bslbench.engine.tuning.contenders import Contender
+from bslbench.engine.tuning.ledger import Trial
+from bslbench.engine.tuning.proposals import best_of, widened
+from bslbench.engine.tuning.study import Study
+from bslbench.errors import ConfigError, RunFailed
+
+COLUMNS = ["loss", "trial", "state", "score", "epochs", "seconds", "cell", "reason", "widened"]
+"""Of ``trials.csv``, before one column for each parameter. `score` is Recall@20 on valid."""
+
+TUNED = "tuned.toml"
+
+
+def write_outcome(
+    study: Study,
+    entered: Sequence[Contender],
+    trials: Mapping[str, Sequence[Trial]],
+    folder: Path,
+) -> None:
+    """Write ``trials.csv`` and ``tuned.toml``.
+
+    Raises
+    ------
+    RunFailed
+        If no trial of a loss is complete.
+    """
+    names = dict.fromkeys(name for contender in entered for name in contender.space)
+    rows = []
+    for contender in entered:
+        ended = trials[contender.name]
+        _, steps = widened(contender.space, ended, study.startup, contender.takes)
+        for trial in ended:
+            rows.append(
+                {
+                    "loss": contender.name,
+                    "trial": trial.number,
+                    "state": trial.state,
+                    "score": trial.score,
+                    "epochs": max(trial.curve, default=-1) + 1,
+                    "seconds": round(trial.seconds, 3),
+                    "cell": trial.cell,
+                    "reason": trial.reason,
+                    "widened": "; ".join(str(s) for s in steps if s.known == trial.number + 1),
+                    **trial.params,
+                }
+            )
+    tuned = tuned_toml(study, entered, trials)
+    with locked(folder):
+        write_atomically(folder / "trials.csv", csv_text([*COLUMNS, *names], rows))
+        write_atomically(folder / TUNED, tuned)
+
+
+def tuned_toml(
+    study: Study, entered: Sequence[Contender], trials: Mapping[str, Sequence[Trial]]
+) -> str:
+    """Return the best settings of each loss as presets, all that the study fixed among them."""
+    cell = entered[0].cell
+    lines = [
+        f"# The best trial of each loss of the study {study.name}, by Recall@20 on valid.",
+        f"# Data {cell.fingerprint[:12]}, protocol {cell.protocol}.",
+    ]
+    for contender in entered:
+        best = best_of(trials[contender.name])
+        if best is None:
+            raise RunFailed(f"{contender.name}: no trial of study '{study.name}' was finished")
+        source = f"tuned ({study.name}, trial {best.number})"
+        chosen = contender.trial(best.params)
+        when = {key: getattr(chosen, key) for key in ("dataset", "backbone", "loss")}
+        pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in when.items())
+        opened = ("score_train", "score_test") if "score" in best.params else ()
+        values = chosen.flat()
+        keys = [k for k in values if k in {*contender.fixed, *best.params, *opened}]
+        lines += ["", "[[preset]]", f"source = {json.dumps(source)}", f"when = {{ {pairs} }}", ""]
+        lines += ["[preset.set]", *(f"{key} = {json.dumps(values[key])}" for key in keys)]
+    return "\n".join(lines) + "\n"
+
+
+def final_grid(study: Study, seeds: int | list[int], folder: Path) -> Grid:
+    """Return the grid of the final runs: the best settings, with seeds that no trial had.
+
+    Raises
+    ------
+    ConfigError
+        If a seed is that of the trials.
+    """
+    grid = study.grid(seeds=seeds, presets=str(folder / TUNED))
+    if study.trial_seed in grid.seed_list():
+        raise ConfigError(f"--seeds: {study.trial_seed} is the seed of the study's trials")
+    return grid

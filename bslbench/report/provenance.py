@@ -1,0 +1,41 @@
+"""What stands around every table: what is missing or failed, and what it was made from."""
+
+import json
+from collections.abc import Iterator
+
+from bslbench.report.results import Results
+
+
+def problems(results: Results) -> Iterator[str]:
+    """Yield a line per failed run with its reason, and one for the runs not trained yet."""
+    status = dict(zip(results.record["run_id"], results.record["status"], strict=True))
+    unfinished = [run for run in results.runs if run.id not in results.finished]
+    failed = [run for run in unfinished if status.get(run.id) == "failed"]
+    for run in failed:
+        file = results.folder / "runs" / run.id / "failure.json"
+        reason = json.loads(file.read_text("utf-8"))["reason"] if file.is_file() else "not at hand"
+        yield f"failed: {run.title}, seed {run.seed}: {' '.join(reason.split())}"
+    if n_missing := len(unfinished) - len(failed):
+        yield f"missing: {n_missing} of {len(status)} runs; train the grid again to finish them"
+
+
+def footer(results: Results) -> Iterator[str]:
+    """Yield seeds, selection, versions, hardware and data, a line each."""
+    record = results.record
+
+    def seen(column: str) -> str:
+        values = dict.fromkeys(record[column]) if column in record else {}
+        return ", ".join(value for value in values if value) or "unknown"
+
+    seeds = sorted({run.seed for run in results.runs})
+    yield f"{len(seeds)} seed{'s' * (len(seeds) > 1)}: {', '.join(map(str, seeds))}"
+    if any(run.selection == "valid" for run in results.runs):
+        yield (
+            f"selection on valid: best epoch by {results.primary} on validation pairs, "
+            "test scored once"
+        )
+    names = ["protocol", "bslbench", "torch", "numpy", "python", "revision"]
+    yield ", ".join(f"{name} {seen(name)}" for name in names)
+    yield f"on {seen('device')}, {seen('cpu')}, threads {seen('threads')}"
+    data = dict.fromkeys(zip(record["dataset"], record["fingerprint"], strict=True))
+    yield f"data {', '.join(f'{name} {fingerprint[:12]}' for name, fingerprint in data)}"
