@@ -20,6 +20,10 @@ from bslbench.sampling import SAMPLERS
 from bslbench.seeding import generator
 
 
+PHASES = ("start", "scores", "loss", "backward", "adam")
+"""Start of the tables; then, of each step, draws and scores, loss, all gradients, optimiser."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One point of the learning curve: the mean loss of the epoch and what ranking gave.
@@ -48,13 +52,9 @@ class Progress:
     """Evaluations since the last improvement."""
     seconds_train: float = 0.0
     seconds_eval: float = 0.0
-    phases: dict[str, float] = field(default_factory=dict)
-    """Seconds of training: the start of the tables, then `PHASES` of the steps."""
+    phases: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    """Seconds of training by `PHASES`."""
     curve: list[Evaluation] = field(default_factory=list)
-
-
-PHASES = ("scores", "loss", "backward", "adam")
-"""Parts of a step: draws and scores; the loss; all gradients; the optimiser."""
 
 
 class Interrupted(Exception):
@@ -135,7 +135,8 @@ def train(
     if settings.sampler == "in_batch" and len(users) - starts[-1] == 1:
         starts = starts[:-1]  # a lone row has no negatives
     best = _copy(backbone)
-    now = Progress(seconds_train=spent, phases={"start": spent} | dict.fromkeys(PHASES, 0.0))
+    now = Progress(seconds_train=spent)
+    now.phases["start"] = spent
     if state is not None:
         backbone.load_state_dict(state["backbone"])
         loss.load_state_dict(state["loss"])

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from tabulate import tabulate
 
 from bslbench.engine.store import Run
+from bslbench.training import PHASES
 
 COLUMNS = {
     "load": "read the data, hold out",
@@ -28,8 +29,7 @@ def profile(runs: Iterable[Run]) -> str:
             continue
         seconds = dict(info["seconds"])
         train = seconds.pop("train")
-        parts = ("start", "scores", "loss", "backward", "adam")
-        seconds["other"] = train - sum(seconds.get(part, 0.0) for part in parts)
+        seconds["other"] = train - sum(seconds.get(phase, 0.0) for phase in PHASES)
         total = train + seconds["load"] + seconds["eval"] + seconds["test"]
         shown = [seconds.get(column, 0.0) for column in COLUMNS]
         rows.append([run.folder.name, info["outcome"]["epochs_run"], *shown, total])
