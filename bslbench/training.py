@@ -19,7 +19,6 @@ from bslbench.optimisers import optimiser_for
 from bslbench.sampling import SAMPLERS
 from bslbench.seeding import generator
 
-
 PHASES = ("start", "scores", "loss", "backward", "adam")
 """Start of the tables; then, of each step, draws and scores, loss, all gradients, optimiser."""
 
