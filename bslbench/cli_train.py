@@ -42,6 +42,14 @@ def train(
     references: Annotated[
         list[str] | None, typer.Option("--reference", help="Reference row, repeatable.")
     ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option("--noise", help="A level such as pos=0.2,neg=5, or clean; repeatable."),
+    ] = None,
+    valid_noise: Annotated[
+        list[str] | None,
+        typer.Option("--valid-noise", help="Validation labels: clean, or the same as train."),
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="How many (3), or which (0,7,9).")
     ] = None,
@@ -125,6 +133,8 @@ def train(
         "backbones": backbones,
         "losses": losses,
         "references": references,
+        "noise": noise,
+        "valid_noise": valid_noise,
         "seeds": options.seeds(seeds) if seeds else None,
         "selection": selection,
         "name": name,

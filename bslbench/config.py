@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bslbench.errors import ConfigError, suggest
+from bslbench.noise import Labels, Noise
 
 PROTOCOL = 1
 """Version of what is measured; part of every cell id, raised when a number would move."""
@@ -83,6 +84,7 @@ class Cell(Strict):
     train: TrainSettings | None = None
     loss_params: dict[str, Scalar] = {}
     backbone_params: dict[str, Scalar] = {}
+    noise: Noise = Field(Noise(), json_schema_extra=LATER)
     loss_source: str = ""
     backbone_source: str = ""
     device: Literal["cpu"] = "cpu"
@@ -96,7 +98,8 @@ class Cell(Strict):
     def id(self) -> str:
         """Readable stem and 12 hex digits of the sha256 over the resolved configuration."""
         digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
-        stem = "-".join([self.dataset, self.backbone, self.loss, f"s{self.seed}"])
+        names = [self.dataset, self.backbone, self.loss, self.noise.text, f"s{self.seed}"]
+        stem = "-".join(filter(None, names))
         return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem) + f"-{digest}"
 
     def canonical(self) -> str:
@@ -105,9 +108,9 @@ class Cell(Strict):
 
     def flat(self) -> dict[str, Scalar]:
         """Return every field of the cell by its plain name, as in the columns of the results."""
-        fields = self.model_dump(exclude={"train", "loss_params", "backbone_params"})
+        fields = self.model_dump(exclude={"train", "loss_params", "backbone_params", "noise"})
         train = self.train.model_dump(exclude_none=True) if self.train else {}
-        return fields | train | self.backbone_params | self.loss_params
+        return self.noise.flat() | fields | train | self.backbone_params | self.loss_params
 
 
 def _resolved(model: BaseModel) -> dict[str, Any]:
@@ -123,16 +126,26 @@ def _resolved(model: BaseModel) -> dict[str, Any]:
 
 
 class Rule(Strict):
-    """Names the cells that something is for: those of a dataset, backbone or loss."""
+    """Names the cells that something is for: those of a dataset, backbone, loss or noise."""
 
-    when: dict[Literal["dataset", "backbone", "loss"], str | list[str]]
+    when: dict[Literal["dataset", "backbone", "loss", "noise"], str | list[str]]
 
-    def matches(self, **names: str) -> bool:
-        """Tell whether each key of `when` names the cell's value."""
-        return all(
-            names[key] in ([wanted] if isinstance(wanted, str) else wanted)
-            for key, wanted in self.when.items()
-        )
+    @field_validator("when")
+    @classmethod
+    def _plain_noise(cls, when: dict[str, Any]) -> dict[str, Any]:
+        """Write noise as `Noise.text` does: ``neg=5.0`` and ``neg=5`` are one."""
+        if "noise" not in when:
+            return when
+        wanted = [when["noise"]] if isinstance(when["noise"], str) else when["noise"]
+        return when | {"noise": [Noise.parse(text).text for text in wanted]}
+
+    def matches(self, **names: str | tuple[str, ...]) -> bool:
+        """Tell whether each key of `when` names the cell's value, or one of several."""
+
+        def several(given: str | list[str] | tuple[str, ...]) -> set[str]:
+            return {given} if isinstance(given, str) else set(given)
+
+        return all(several(names[key]) & several(wanted) for key, wanted in self.when.items())
 
 
 class Override(Rule):
@@ -149,7 +162,7 @@ class Preset(Rule):
 
 
 class Grid(Strict):
-    """Loss x backbone x dataset x seed, with settings; a list in `set` is one more axis.
+    """Loss x backbone x dataset x noise x seed, with settings; a list in `set` is one more axis.
 
     Examples
     --------
@@ -164,6 +177,10 @@ class Grid(Strict):
     backbones: list[str] = Field(["mf"], min_length=1)
     losses: list[str] = Field([], description="names, or FILE.py:CLASS, or PACKAGE.MODULE:CLASS")
     references: list[str] = []
+    noise: list[str] = Field([""], min_length=1, description='levels such as "pos=0.2,neg=5"')
+    valid_noise: Labels | list[Labels] = Field(
+        "clean", description="whether valid has false positives at the rate of train"
+    )
     seeds: int | list[int] = Field(1, description="how many, from 0, or which")
     selection: Selection = "valid"
     set: dict[str, Scalar | list[Scalar]] = {}
@@ -181,6 +198,17 @@ class Grid(Strict):
         if name == "runs":
             raise ValueError("'runs' is the folder of the runs themselves")
         return name
+
+    @field_validator("noise")
+    @classmethod
+    def _readable(cls, noise: list[str]) -> list[str]:
+        return [Noise.parse(text).text for text in noise]
+
+    def noises(self) -> list[Noise]:
+        """Return the levels of noise, each with each kind of validation labels."""
+        labels = [self.valid_noise] if isinstance(self.valid_noise, str) else self.valid_noise
+        levels = [Noise.parse(text, kind) for text in self.noise for kind in labels]
+        return [noise for i, noise in enumerate(levels) if noise not in levels[:i]]
 
     def seed_list(self) -> list[int]:
         """Return the seeds: 0 up to n - 1 for a number n."""

@@ -15,7 +15,8 @@ from torch.nn.functional import embedding, normalize, pad
 from bslbench.backbones.base import Backbone, Rows
 from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
-from bslbench.kernels import cpu
+from bslbench.errors import ConfigError
+from bslbench.kernels import cpu, cpu_noise
 from bslbench.kernels.sddmm import EPS, Index, item_block, sddmm
 from bslbench.losses.base import Loss
 from bslbench.seeding import generator, key_of
@@ -126,11 +127,12 @@ class Sampler(ABC):
 
 
 class Own(Sampler):
-    """M negatives per row, uniform over all items with replacement."""
+    """M negatives per row with replacement, uniform over all items unless noise favours some."""
 
     def __init__(self, settings: TrainSettings, loss: Loss, data: Interactions, seed: int) -> None:
         super().__init__(settings, loss, data, seed)
         self.order_free = loss.order_free
+        self.false = None if data.corruption is None else data.corruption.false_negatives
         self.block = item_block(data.n_items)
         self.counts = torch.empty(data.n_items)
 
@@ -138,7 +140,7 @@ class Own(Sampler):
         self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
     ) -> Scored:
         """Draw and score; the whole item table takes part."""
-        index, order = self.draw(self.positives(users, items, epoch, step), epoch, step)
+        index, order = self.draw(users, self.positives(users, items, epoch, step), epoch, step)
         rows, sq_users = self.rows(backbone, users, None, epoch, step)
         scores, item_squares = sddmm(rows.users, rows.items, index, cosine=self.cosine)
         pos, neg = torch.split(scores, [index.n_pos, self.settings.n_negatives], dim=1)
@@ -155,8 +157,8 @@ class Own(Sampler):
 
         return self.scored(pos, neg, squared, rows, neg_items, lambda: embedding(items, rows.items))
 
-    def draw(self, pos_items: Tensor, epoch: int, step: int) -> tuple[Index, Tensor]:
-        """Return the index of positives [B, K] and drawn negatives, and the draws' order.
+    def draw(self, users: Tensor, pos_items: Tensor, epoch: int, step: int) -> tuple[Index, Tensor]:
+        """Return the index of positives [B, K] and negatives drawn for users [B], and their order.
 
         The order [B, M] int64 names the grouped column of each draw.
         """
@@ -167,15 +169,13 @@ class Own(Sampler):
         n_blocks = -(-self.n_items // self.block)
         offsets = torch.empty(n_rows, n_blocks + 1, dtype=torch.int32)
         order = torch.empty(n_rows, 0 if self.order_free else n_neg, dtype=torch.int32)
-        cpu.draw_grouped(
-            key_of(self.seed, "negatives", epoch, step),
-            self.n_items,
-            self.block,
-            n_pos,
-            columns.numpy(),
-            offsets.numpy(),
-            order.numpy(),
-        )
+        where = key_of(self.seed, "negatives", epoch, step), self.n_items, self.block, n_pos
+        out = columns.numpy(), offsets.numpy(), order.numpy()
+        if self.false is None:
+            cpu.draw_grouped(*where, *out)
+        else:
+            listed = self.false.items.indptr, self.false.items.indices
+            cpu_noise.draw_false_negatives(*where, users.numpy(), self.false.shares, *listed, *out)
         return Index(columns, offsets, n_pos, self.block), order.long()
 
     def count(self, index: Index) -> Tensor:
@@ -205,6 +205,11 @@ class Listed(NamedTuple):
 
 class Shared(Sampler):
     """Negatives that all rows of a batch share: only the rows listed take part, by GEMM."""
+
+    def __init__(self, settings: TrainSettings, loss: Loss, data: Interactions, seed: int) -> None:
+        super().__init__(settings, loss, data, seed)
+        if data.corruption is not None and data.corruption.false_negatives is not None:
+            raise ConfigError(f"noise among negatives needs own ones, not {settings.sampler}")
 
     def listed(
         self,

@@ -96,7 +96,7 @@ def train(
     settings
         Every choice of the protocol.
     data
-        What is trained on: its train split.
+        What is trained on: its train split. A noisy one takes the steps of the clean one.
     backbone, loss
         Trained together by one Adam.
     seed
@@ -130,8 +130,9 @@ def train(
     if setup := getattr(loss, "setup", None):
         setup(_setup(data, device, seed))
     adam = optimiser_for(settings, backbone, loss)
-    starts = range(0, len(users), settings.batch_size)
-    if settings.sampler == "in_batch" and len(users) - starts[-1] == 1:
+    n_drawn = data.clean_train.nnz  # in an epoch: pairs that noise adds buy no training
+    starts = range(0, n_drawn, settings.batch_size)
+    if settings.sampler == "in_batch" and n_drawn - starts[-1] == 1:
         starts = starts[:-1]  # a lone row has no negatives
     best = _copy(backbone)
     now = Progress(seconds_train=spent)
@@ -163,11 +164,11 @@ def train(
             adam.settle()
             with torch.no_grad():
                 on_epoch_start(*backbone.tables(), now.epoch)
-        order = torch.randperm(len(users), generator=generator(seed, "shuffle", now.epoch))
+        order = epoch_order(len(users), n_drawn, seed, now.epoch)
         losses = torch.zeros(len(starts), device=device)
         losses[: now.step] = torch.tensor(now.losses)
         while now.step < len(starts):
-            rows = order[starts[now.step] : starts[now.step] + settings.batch_size]
+            rows = order[starts[now.step] : starts[now.step] + settings.batch_size]  # [B]
             batch_users, batch_items = users[rows], items[rows]  # [B]
             if on_step := getattr(backbone, "on_step", None):
                 on_step(generator(seed, "backbone", now.epoch, now.step))
@@ -242,6 +243,22 @@ def _lap(now: Progress, phase: str, since: float) -> float:
     clock = perf_counter()
     now.phases[phase] += clock - since
     return clock
+
+
+def epoch_order(n_pairs: int, n_drawn: int, seed: int, epoch: int) -> Tensor:
+    """Return the next `n_drawn` of an endless row of permutations of the pairs, [n_drawn] int64.
+
+    That is one permutation an epoch unless noise has made the pairs more or fewer than are drawn.
+
+    Examples
+    --------
+    >>> torch.cat([epoch_order(3, 2, 0, epoch) for epoch in range(3)]).bincount().tolist()
+    [2, 2, 2]
+    """
+    start, end = epoch * n_drawn, (epoch + 1) * n_drawn
+    numbers = range(start // n_pairs, -(-end // n_pairs))
+    row = [torch.randperm(n_pairs, generator=generator(seed, "shuffle", k)) for k in numbers]
+    return torch.cat(row)[start % n_pairs :][:n_drawn]
 
 
 def _setup(data: Interactions, device: torch.device, seed: int) -> Setup:

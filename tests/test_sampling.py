@@ -77,13 +77,13 @@ def test_logq_divides_exp_by_the_share_of_the_item() -> None:
 def test_draws_differ_by_epoch_step_and_seed_and_repeat_otherwise() -> None:
     data = tiny()
     settings = TrainSettings(n_negatives=25)
-    items = torch.arange(4)[:, None]
+    users, items = torch.arange(4), torch.arange(4)[:, None]
     drawn = {
-        key: SAMPLERS["own"](settings, SL(), data, key[0]).draw(items, key[1], key[2])[0].items
+        key: SAMPLERS["own"](settings, SL(), data, key[0]).draw(users, items, *key[1:])[0].items
         for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
     }
     assert len({tuple(index.flatten().tolist()) for index in drawn.values()}) == 4
-    again = SAMPLERS["own"](settings, SL(), data, 0).draw(items, 0, 0)[0].items
+    again = SAMPLERS["own"](settings, SL(), data, 0).draw(users, items, 0, 0)[0].items
     assert torch.equal(again, drawn[0, 0, 0])
 
 

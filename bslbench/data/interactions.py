@@ -14,6 +14,42 @@ IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class FalseNegatives:
+    """What noise has drawn as negatives at a rate of its own.
+
+    Attributes
+    ----------
+    items
+        CSR [n_users, n_items].
+    shares
+        [n_users] float64: a negative of user u is with this probability one of its row of `items`.
+    """
+
+    items: csr_array
+    shares: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """What noise has done to a dataset (`bslbench.data.noise`).
+
+    Attributes
+    ----------
+    clean
+        The train split before it.
+    labels
+        The validation pairs that pick the best epoch; the dataset's `valid` stay what is masked
+        when test is ranked.
+    false_negatives
+        None where negatives are drawn as ever.
+    """
+
+    clean: csr_array
+    labels: csr_array
+    false_negatives: FalseNegatives | None = None
+
+
+@dataclass(frozen=True)
 class Interactions:
     """One dataset, ready to train on.
 
@@ -31,6 +67,8 @@ class Interactions:
         hold-out or noise: it names the data that a result was made from.
     split_seed
         Seed of the validation hold-out, a property of the dataset and never of a run.
+    corruption
+        What noise has done to it; None where there is none.
     """
 
     name: str
@@ -41,6 +79,7 @@ class Interactions:
     test: csr_array
     fingerprint: str
     split_seed: int = 0
+    corruption: Corruption | None = None
 
     @classmethod
     def from_pairs(
@@ -64,6 +103,16 @@ class Interactions:
         train_csr, valid_csr, test_csr = matrices
         fingerprint = fingerprint_of(*matrices)
         return cls(name, n_users, n_items, train_csr, valid_csr, test_csr, fingerprint, split_seed)
+
+    @property
+    def clean_train(self) -> csr_array:
+        """The train split before noise."""
+        return self.train if self.corruption is None else self.corruption.clean
+
+    @property
+    def labels(self) -> csr_array:
+        """The validation pairs that pick the best epoch."""
+        return self.valid if self.corruption is None else self.corruption.labels
 
     @cached_property
     def item_degrees(self) -> IntArray:

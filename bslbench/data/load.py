@@ -35,6 +35,7 @@ from bslbench.catalog import (
 from bslbench.data import synthetic
 from bslbench.data.interactions import IntArray, Interactions, csr_of, fingerprint_of
 from bslbench.data.readers import READERS, Pairs, read_bytes
+from bslbench.data.resplit import SPLITTING, separated, split_anew
 from bslbench.errors import ConfigError, DataError, suggest
 
 CACHE_VERSION = 1
@@ -52,7 +53,8 @@ def load(
     Parameters
     ----------
     name
-        A name of the catalog; ``synthetic`` takes modifiers, ``synthetic?users=1e4&seed=1``.
+        A name of the catalog, perhaps with modifiers: any dataset takes ``?split=ood`` and
+        ``?resplit=1`` (`bslbench.data.resplit`), and ``synthetic`` ``?users=1e4&seed=1``.
     data
         The data folder; by default what `catalog.data_dir` says.
     catalog
@@ -105,6 +107,7 @@ class _Loaded:
 
 def _load(name: str, data: Path | None, catalog: Mapping[str, DatasetSpec] | None) -> _Loaded:
     base, modifiers = split_name(name)
+    splits, modifiers = separated(modifiers)
     spec = get(load_catalog() if catalog is None else catalog, base)
     parameters = _parameters(spec, modifiers)
     folder = data_dir(data)
@@ -121,7 +124,7 @@ def _load(name: str, data: Path | None, catalog: Mapping[str, DatasetSpec] | Non
             _store(built, entry)
         loaded = _open(entry) or built
     seeded = replace(loaded.interactions, split_seed=spec.split_seed)
-    return replace(loaded, interactions=seeded)
+    return replace(loaded, interactions=split_anew(seeded, splits))
 
 
 def _parameters(spec: DatasetSpec, modifiers: dict[str, str]) -> dict[str, int]:
@@ -132,7 +135,7 @@ def _parameters(spec: DatasetSpec, modifiers: dict[str, str]) -> dict[str, int]:
         known = {key: argument.default for key, argument in arguments.items()}
     for key, value in modifiers.items():
         if key not in known:
-            hint = suggest(key, known) or "; it takes none"
+            hint = suggest(key, [*known, *SPLITTING])
             raise ConfigError(f"dataset '{spec.name}' has no modifier '{key}'{hint}")
         try:
             known[key] = int(value) if value.isdigit() else _whole(float(value))

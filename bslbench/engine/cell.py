@@ -18,6 +18,7 @@ from bslbench.backbones import BACKBONES, Backbone
 from bslbench.backbones.base import start_from
 from bslbench.config import REFERENCE, Cell, Selection, TrainSettings
 from bslbench.data.interactions import Interactions
+from bslbench.data.noise import false_negative_share, realised
 from bslbench.engine.failures import recording_failure
 from bslbench.engine.inputs import DEFAULTS, Options, split_of
 from bslbench.engine.machine import environment
@@ -36,6 +37,7 @@ from bslbench.evaluation.metrics import per_user, summary
 from bslbench.evaluation.ranking import EmbeddingScorer, Scorer, rank_all
 from bslbench.losses import LOSSES
 from bslbench.losses.base import Loss, as_loss
+from bslbench.noise import Noise
 from bslbench.plugins import blaming, find
 from bslbench.references import REFERENCES
 from bslbench.seeding import generator
@@ -122,6 +124,7 @@ def _finish(
     started = perf_counter()
     rows, outcome = _rank(scorer, split, cell.selection, run)
     seconds["test"] = perf_counter() - started
+    outcome |= _noise(cell, split)
     outcome |= {"best_epoch": progress.best_epoch, "epochs_run": progress.epoch}
     outcome |= {f"seconds_{phase}": round(spent, 3) for phase, spent in seconds.items()}
     info = {"canonical": json.loads(cell.canonical()), "origin": cell.origin}
@@ -283,6 +286,13 @@ def _rank(
         ranks.save(run.file("ranks.npz"))
     counts = {"users_evaluated": len(ranks.users), "users_skipped": ranks.n_skipped}
     return rows, counts | {"tied_share": ranks.tied}
+
+
+def _noise(cell: Cell, split: Interactions) -> dict[str, Any]:
+    """Return what noise came to, and how many own negatives were false, with noise or without."""
+    drawn = {} if cell.noise == Noise() else {"noise_seed": cell.seed} | realised(split)
+    own = cell.train is not None and cell.train.sampler == "own"
+    return drawn | ({"false_negative_share": false_negative_share(split)} if own else {})
 
 
 def _curve(progress: Progress) -> str:

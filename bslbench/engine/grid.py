@@ -10,10 +10,12 @@ from bslbench.catalog import DatasetSpec
 from bslbench.config import REFERENCE, Cell, Grid, Preset, Scalar, TrainSettings, validated
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
+from bslbench.data.resplit import unsplit
 from bslbench.engine.presets import find_presets
 from bslbench.errors import ConfigError, suggest
 from bslbench.losses import LOSSES
 from bslbench.losses.base import declared
+from bslbench.noise import Noise
 from bslbench.plugins import Plugin, find
 from bslbench.references import REFERENCES
 
@@ -54,13 +56,18 @@ def expand(
         if name not in REFERENCES:
             raise ConfigError(f"no reference named '{name}'{suggest(name, REFERENCES)}")
     _check_keys(grid, losses, backbones)
+    if grid.selection == "test" and any(noise.labels == "same" for noise in grid.noises()):
+        raise ConfigError(f"grid '{grid.name}': valid_noise acts on selection = \"valid\" only")
     presets = find_presets(grid.presets, losses + backbones)
     cells: dict[str, Cell] = {}
     for dataset in grid.datasets:
         loaded = load(dataset, data, catalog)
         made = itertools.chain(
             _references(grid, loaded),
-            *(_trained(grid, presets, loaded, b, n) for b in backbones for n in losses),
+            *(
+                _trained(grid, presets, loaded, backbone, loss, noise)
+                for backbone, loss, noise in itertools.product(backbones, losses, grid.noises())
+            ),
         )
         for cell in made:
             if not any(_excluded(cell, rule) for rule in grid.exclude):
@@ -82,7 +89,8 @@ def _check_keys(grid: Grid, losses: list[Plugin], backbones: list[Plugin]) -> No
 
 
 def _references(grid: Grid, data: Interactions) -> Iterator[Cell]:
-    for name, seed in itertools.product(grid.references, grid.seed_list()):
+    noises = [noise.of_data for noise in grid.noises()]
+    for name, noise, seed in itertools.product(grid.references, noises, grid.seed_list()):
         yield Cell(
             dataset=data.name,
             fingerprint=data.fingerprint,
@@ -90,13 +98,24 @@ def _references(grid: Grid, data: Interactions) -> Iterator[Cell]:
             loss=name,
             seed=seed,
             selection=grid.selection,
+            noise=noise,
         )
 
 
 def _trained(
-    grid: Grid, presets: list[Preset], data: Interactions, backbone: Plugin, loss: Plugin
+    grid: Grid,
+    presets: list[Preset],
+    data: Interactions,
+    backbone: Plugin,
+    loss: Plugin,
+    noise: Noise,
 ) -> Iterator[Cell]:
-    names = {"dataset": data.name, "backbone": backbone.name, "loss": loss.name}
+    names: dict[str, str | tuple[str, ...]] = {
+        "dataset": (data.name, unsplit(data.name)),
+        "backbone": backbone.name,
+        "loss": loss.name,
+        "noise": noise.text,
+    }
     given: dict[str, Scalar | list[Scalar]] = dict(grid.set)
     origin = dict.fromkeys(given, f"grid {grid.name}")
     for override in grid.override:
@@ -123,9 +142,10 @@ def _trained(
             loss=loss.name,
             seed=seed,
             selection=grid.selection,
-            train=_sensible(train, loss, backbone, where),
+            train=_sensible(train, loss, backbone, noise, where),
             loss_params=loss.resolve(chosen),
             backbone_params=backbone.resolve(chosen),
+            noise=noise,
             loss_source=loss.source,
             backbone_source=backbone.source,
             loss_path=loss.spec,
@@ -147,7 +167,9 @@ def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:
     return defaults, lacking
 
 
-def _sensible(train: TrainSettings, loss: Plugin, backbone: Plugin, where: str) -> TrainSettings:
+def _sensible(
+    train: TrainSettings, loss: Plugin, backbone: Plugin, noise: Noise, where: str
+) -> TrainSettings:
     """Return the settings with what cannot act made the same everywhere.
 
     Raises
@@ -164,6 +186,10 @@ def _sensible(train: TrainSettings, loss: Plugin, backbone: Plugin, where: str) 
         raise ConfigError(f"{where}: the loss needs negatives: set a sampler and n_negatives >= 1")
     if train.optimizer == "adam_lazy" and not getattr(backbone.cls, "row_wise", False):
         raise ConfigError(f"{where}: adam_lazy needs a backbone that reads single rows, such as mf")
+    if train.sampler != "own" and (noise.neg != 1 or noise.fneg is not None):
+        raise ConfigError(
+            f'{where}: noise \'{noise.text}\' needs sampler = "own", not "{train.sampler}"'
+        )
     if train.logq and train.sampler != "in_batch":
         raise ConfigError(f"{where}: logq acts on in_batch negatives only")
     if train.logq and "tau" not in loss.parameters():

@@ -8,6 +8,7 @@ from bslbench.catalog import DatasetSpec
 from bslbench.config import Cell
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
+from bslbench.data.noise import corrupt
 from bslbench.data.splits import hold_out
 from bslbench.errors import DataError
 
@@ -41,7 +42,7 @@ _held: dict[tuple[str, str, int, str], Interactions] = {}
 
 
 def split_of(cell: Cell, options: Options) -> Interactions:
-    """Return the data of a cell with what is held out of train.
+    """Return the data of a cell with what is held out of train, and with its noise.
 
     Raises
     ------
@@ -55,4 +56,4 @@ def split_of(cell: Cell, options: Options) -> Interactions:
     if key not in _held:
         _held.clear()  # grids go through their datasets one after the other
         _held[key] = hold_out(data, cell.selection)
-    return _held[key]
+    return corrupt(_held[key], cell.noise, cell.seed, data)

@@ -149,7 +149,7 @@ def probe(cell: Cell, options: Options) -> Cost:
             evaluate(backbone, settings, data, cell.selection)
             evaluations.append(perf_counter() - started)
     step = median(later - earlier for earlier, later in pairwise(clock))
-    steps = math.ceil(data.train.nnz / settings.batch_size)
+    steps = math.ceil(data.clean_train.nnz / settings.batch_size)
     n_evaluations = math.ceil(settings.epochs / settings.eval_every)
     seconds = settings.epochs * steps * step + (n_evaluations + 2) * min(evaluations)
     return Cost(seconds / settings.epochs, seconds, _peak())

@@ -19,14 +19,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bslbench.config import Cell, Scalar
+from bslbench.config import Cell
 from bslbench.errors import DataError, InUse, StoreError
 
 LEADING = ["run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "noise_fneg"]
 LEADING += ["seed", "selection"]
 TRAILING = ["split", "metric", "k", "group", "value"]
-CLEAN: dict[str, Scalar] = {"noise_pos": 0.0, "noise_neg": 1.0, "noise_fneg": 0.0}
-"""What the noise columns say of a cell without noise."""
 
 Row = Mapping[str, Any]
 
@@ -161,14 +159,14 @@ class Store:
         write_atomically(folder / "runs.csv", csv_text(columns, runs))
 
     def _identity(self, cell: Cell, varying: list[str]) -> dict[str, Any]:
-        flat = CLEAN | cell.flat() | {"run_id": cell.id}
+        flat = cell.flat() | {"run_id": cell.id}
         return {column: flat.get(column, "") for column in [*LEADING, *varying]}
 
     def _run_row(self, cell: Cell, finished: bool) -> dict[str, Any]:
         run = self.run(cell.id)
         status = "finished" if finished else "failed" if run.failure() else "missing"
         outcome = run.info()["outcome"] if finished else {}
-        return {"run_id": cell.id, "status": status} | CLEAN | cell.flat() | outcome
+        return {"run_id": cell.id, "status": status} | cell.flat() | outcome
 
 
 def _order(cell: Cell) -> tuple[str, ...]:

@@ -154,7 +154,8 @@ def rank_all(
 ) -> Ranks:
     """Rank all items for every user and return the ranks of the items in `split`.
 
-    Left out of each user's ranking: train, and for test also what was held out as valid.
+    Left out of each user's ranking: train, with noise and without, and for test also what was
+    held out as valid. What ranks valid are the labels that pick the epoch.
     Users without items in `split` or in train are skipped.
 
     Parameters
@@ -165,10 +166,12 @@ def rank_all(
         With the (possibly noisy) train split that the scorer was fitted on.
     """
     relevant, seen = data.test, data.train
+    if data.corruption is not None:
+        seen = seen + data.clean_train
     if split == "valid":
-        relevant = data.valid
+        relevant = data.labels
     elif data.valid.nnz:
-        seen = data.train + data.valid
+        seen = seen + data.valid
     users = np.flatnonzero((np.diff(relevant.indptr) > 0) & (data.user_degrees > 0))
     relevant, seen = relevant[users], seen[users]
     seen.sort_indices()

@@ -23,12 +23,43 @@ def jit(function: Kernel) -> Kernel:
     return cast(Kernel, numba.njit(parallel=True, fastmath=True, cache=True, nogil=True)(function))
 
 
-@cast(Callable[[Kernel], Kernel], numba.njit(inline="always"))
+inline = cast(Callable[[Kernel], Kernel], numba.njit(inline="always"))
+
+
+@inline
 def _mix(z: Any) -> Any:
     """The finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014): 64 bits to 64 mixed bits."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+@inline
+def group_row(
+    drawn: I32, i: int, block: int, n_pos: int, index: I32, offsets: I32, order: I32
+) -> None:
+    """Write the items `drawn` [M] for row i into it by a counting sort over blocks.
+
+    The other arguments are those of `draw_grouped`.
+    """
+    n_blocks = offsets.shape[1] - 1
+    # item // block as a multiplication: exact for blocks of min(2048, ceil(I / 16)) and any int32.
+    shift = np.uint64(43)
+    inverse = np.uint64(((1 << 43) + block - 1) // block)
+    fill = np.zeros(n_blocks + 1, np.int32)
+    for j in range(len(drawn)):
+        fill[((np.uint64(drawn[j]) * inverse) >> shift) + 1] += 1
+    fill[0] = n_pos
+    offsets[i, 0] = n_pos
+    for b in range(n_blocks):
+        fill[b + 1] += fill[b]
+        offsets[i, b + 1] = fill[b + 1]
+    for j in range(len(drawn)):
+        home = (np.uint64(drawn[j]) * inverse) >> shift
+        index[i, fill[home]] = drawn[j]
+        if order.shape[1] > 0:
+            order[i, j] = fill[home] - n_pos
+        fill[home] += 1
 
 
 @jit
@@ -52,34 +83,17 @@ def draw_grouped(
     order
         [B, M] int32, written with the grouped column of each draw, minus K; [B, 0] to skip it.
     """
-    n_blocks = offsets.shape[1] - 1
     n_neg = index.shape[1] - n_pos
     golden = np.uint64(0x9E3779B97F4A7C15)
     low = np.uint64(0xFFFFFFFF)
-    # item // block as a multiplication: exact for blocks of min(2048, ceil(I / 16)) and any int32.
-    shift = np.uint64(43)
-    inverse = np.uint64(((1 << 43) + block - 1) // block)
     for i in numba.prange(index.shape[0]):
         drawn = np.empty(n_neg + 1, np.int32)
-        fill = np.zeros(n_blocks + 1, np.int32)
         stream = _mix(np.uint64(key) + np.uint64(i) * golden)
         for j in range(0, n_neg, 2):
             bits = _mix(stream + np.uint64(j + 1) * golden)
             drawn[j] = ((bits >> np.uint64(32)) * np.uint64(n_items)) >> np.uint64(32)
             drawn[j + 1] = ((bits & low) * np.uint64(n_items)) >> np.uint64(32)
-        for j in range(n_neg):
-            fill[((np.uint64(drawn[j]) * inverse) >> shift) + 1] += 1
-        fill[0] = n_pos
-        offsets[i, 0] = n_pos
-        for b in range(n_blocks):
-            fill[b + 1] += fill[b]
-            offsets[i, b + 1] = fill[b + 1]
-        for j in range(n_neg):
-            home = (np.uint64(drawn[j]) * inverse) >> shift
-            index[i, fill[home]] = drawn[j]
-            if order.shape[1] > 0:
-                order[i, j] = fill[home] - n_pos
-            fill[home] += 1
+        group_row(drawn[:n_neg], i, block, n_pos, index, offsets, order)
 
 
 @jit
