@@ -5,10 +5,8 @@ from collections.abc import Hashable, Iterable, Mapping
 from statistics import fmean
 from typing import NamedTuple
 
+from bslbench.report.levels import noise_of
 from bslbench.report.results import Key, Results, Run
-
-CLEAN = {"noise_pos": 0.0, "noise_neg": 1.0, "noise_fneg": 0.0}
-"""The levels of a run without noise."""
 
 
 class Case(NamedTuple):
@@ -20,15 +18,9 @@ class Case(NamedTuple):
     noise: tuple[tuple[str, Hashable], ...]
 
 
-def noise_of(run: Run) -> dict[str, Hashable]:
-    """Return the noise fields of a run, those it does not name being clean."""
-    named = {k: v for k, v in run.fields.items() if k.startswith("noise_") or k == "valid_noise"}
-    return CLEAN | named
-
-
 def case_of(run: Run) -> Case:
     """Return what a run is an instance of, its settings and seed aside."""
-    noise = tuple(sorted(noise_of(run).items()))
+    noise = tuple(sorted(noise_of(run.fields).items()))
     return Case(run.dataset, run.key.backbone, run.key.loss, noise)
 
 

@@ -6,9 +6,10 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from bslbench.config import REFERENCE
-from bslbench.report.choose import CLEAN, Case, chosen, tuned_away
+from bslbench.report.choose import Case, chosen, tuned_away
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
-from bslbench.report.figures.words import losses_in_order, noise_text, of_the_best
+from bslbench.report.figures.words import losses_in_order, of_the_best
+from bslbench.report.levels import CLEAN, noise_text
 from bslbench.report.results import Results
 
 AXES = {

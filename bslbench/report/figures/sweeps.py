@@ -8,7 +8,8 @@ from typing import Any, TypeGuard
 from bslbench.config import REFERENCE
 from bslbench.report.choose import Case, case_of
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
-from bslbench.report.figures.words import losses_in_order, noise_text
+from bslbench.report.figures.words import losses_in_order
+from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.results import Key, Results, Run
 
 LEAST = 3
@@ -67,7 +68,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
         others |= any(len(keys) > 1 for keys in by_value.values())
         values = [[test[run.id, metric] for run in runs] for runs in best]
         top = max(range(len(xs)), key=lambda n: pick(best[n]))
-        noise = noise_text(dict(case.noise)) or "clean"
+        noise = noise_text(dict(case.noise)) or CLEAN_NAME
         panels[f"{case.backbone} on {case.dataset}" if several else case.backbone].append(
             Series(
                 f"{case.loss}, {noise}" if noisy else case.loss,

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from bslbench.config import REFERENCE
-from bslbench.report.choose import CLEAN, Case
+from bslbench.report.choose import Case
+from bslbench.report.levels import noise_text
 from bslbench.report.results import Results
 
 
@@ -24,21 +25,6 @@ def titles(cases: Iterable[Case]) -> Mapping[Case, str]:
         noise = noise_text(dict(case.noise))
         made[case] = f"{place}, {noise}" if noise else place
     return made
-
-
-def noise_text(noise: Mapping[str, object]) -> str:
-    """Return the noise that differs from none, such as ``pos=0.2 (popular)``."""
-    levels = [
-        f"{name.removeprefix('noise_')}={noise[name]:g}"
-        for name, clean in CLEAN.items()
-        if noise.get(name, clean) != clean
-    ]
-    if noise.get("noise_hidden") and not noise.get("noise_fneg"):
-        levels.append("hidden positives")
-    kinds = [str(noise["noise_kind"])] if "noise_kind" in noise else []
-    kinds += ["valid too"] if noise.get("valid_noise") == "same" else []
-    words = f"({', '.join(kinds)})" if levels and kinds else ", ".join(kinds)
-    return " ".join(filter(None, (", ".join(levels), words)))
 
 
 def of_the_best(others: int) -> str:
