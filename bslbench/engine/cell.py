@@ -33,8 +33,9 @@ from bslbench.engine.store import (
     writing,
 )
 from bslbench.errors import RunFailed
+from bslbench.evaluation.groups import fairness
 from bslbench.evaluation.metrics import per_user, summary
-from bslbench.evaluation.ranking import EmbeddingScorer, Scorer, rank_all
+from bslbench.evaluation.ranking import TOP, EmbeddingScorer, Scorer, rank_all
 from bslbench.losses import LOSSES
 from bslbench.losses.base import Loss, as_loss
 from bslbench.noise import Noise
@@ -282,6 +283,10 @@ def _rank(
             {"split": split, "metric": metric, "k": k, "group": "", "value": value}
             for metric, k, value in summary(ranks)
         ]
+    rows += [
+        {"split": "test", "metric": metric, "k": TOP, "group": group or "", "value": value}
+        for metric, group, value in fairness(ranks, data)
+    ]
     with writing(run.folder):
         ranks.save(run.file("ranks.npz"))
     counts = {"users_evaluated": len(ranks.users), "users_skipped": ranks.n_skipped}
