@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bslbench.errors import ConfigError, suggest
-from bslbench.options import Results
+from bslbench.options import Catalog, Data, Results
 
 
 class Format(StrEnum):
@@ -45,9 +45,19 @@ def report(
         str | None,
         typer.Option("--against", help="'published', or a TOML file of figures to compare with."),
     ] = None,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option("--figure", help="A figure instead, such as tau or epochs; repeatable."),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", help="Folder for figures: all there are, or those of --figure."),
+    ] = None,
     results: Results = Path("results"),
+    data: Data = None,
+    catalog: Catalog = None,
 ) -> None:
-    """Show the results of a grid as a table."""
+    """Show the results of a grid as a table, or draw them."""
     from bslbench.engine.store import write_atomically
     from bslbench.report.compare import with_baseline
     from bslbench.report.published import published_table
@@ -55,6 +65,11 @@ def report(
     from bslbench.report.results import latest_grid
     from bslbench.report.tables import TABLES
 
+    if figure or figures:
+        if (fmt, baseline, against, table) != (None, None, None, "main"):
+            raise ConfigError("--figure and --figures draw: leave out the options of tables")
+        print(_draw(results, grid, figure, figures, out, metrics, data, catalog), end="")
+        return
     if table not in TABLES:
         raise ConfigError(f"no table named '{table}'{suggest(table, TABLES)}")
     if against and (baseline or table != "main"):
@@ -72,3 +87,43 @@ def report(
         write_atomically(out, text)
     else:
         print(text, end="")
+
+
+def _draw(
+    results: Path,
+    grid: str | None,
+    names: list[str] | None,
+    folder: Path | None,
+    out: Path | None,
+    metrics: list[str] | None,
+    data: Path | None,
+    catalog: Path | None,
+) -> str:
+    """Draw figures into a folder or one into a file; return a line for each."""
+    from functools import partial
+
+    from bslbench.catalog import load_catalog
+    from bslbench.data.load import load
+    from bslbench.report.figures.catalogue import available, chart, save_all
+    from bslbench.report.figures.draw import save
+    from bslbench.report.results import Results as Loaded
+    from bslbench.report.results import latest_grid
+
+    loaded = Loaded.load(results, grid or latest_grid(results))
+    metric, *more = metrics or ["Recall@20"]
+    loader = partial(load, data=data, catalog=load_catalog(catalog))
+    if more:
+        raise ConfigError("a figure shows one --metric")
+    if (folder is None) == (out is None) or (out is not None and len(names or []) != 1):
+        raise ConfigError("name a folder by --figures, or a file by --out for a single --figure")
+    if out:
+        save(chart(loaded, (names or [])[0], metric, loader), out)
+        return ""
+    reasons: dict[str, str] = {}
+    if names:
+        charts = [chart(loaded, name, metric, loader) for name in names]
+    else:
+        charts, reasons = available(loaded, metric, loader)
+    lines = [str(path) for path in save_all(charts, folder or Path())]
+    lines += [f"no {name}: {reason}" for name, reason in reasons.items()]
+    return "".join(f"{line}\n" for line in lines)

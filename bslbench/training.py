@@ -27,7 +27,8 @@ PHASES = ("start", "scores", "loss", "backward", "adam")
 class Evaluation:
     """One point of the learning curve: the mean loss of the epoch and what ranking gave.
 
-    `loss` is the unweighted mean over the batches, L2 included; `seconds` counts training only.
+    `loss` is the unweighted mean over the batches, L2 included; `seconds` counts training only;
+    `spread` is what `measure` said of the scores.
     """
 
     epoch: int
@@ -35,6 +36,7 @@ class Evaluation:
     recall: float
     ndcg: float
     seconds: float
+    spread: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -83,6 +85,7 @@ def train(
     *,
     seed: int,
     evaluate: Callable[[Backbone], tuple[float, float]],
+    measure: Callable[[Backbone, int], dict[str, float]] = lambda backbone, epoch: {},
     spent: float = 0.0,
     state: dict[str, Any] | None = None,
     keep: Callable[[dict[str, Any]], None] = lambda state: None,
@@ -103,6 +106,8 @@ def train(
         Every draw is a function of it.
     evaluate
         Returns Recall@20 and NDCG@20 on the split that selects the epoch.
+    measure
+        Returns what else there is to say of the model at an evaluated epoch.
     spent
         Seconds that the start of the tables took: they count as training.
     state
@@ -216,6 +221,7 @@ def train(
         started = perf_counter()
         backbone.eval()
         recall, ndcg = evaluate(backbone)
+        spread = measure(backbone, now.epoch - 1)
         now.seconds_eval += perf_counter() - started
         now.curve.append(
             Evaluation(
@@ -224,6 +230,7 @@ def train(
                 recall,
                 ndcg,
                 now.seconds_train,
+                spread,
             )
         )
         if recall > now.best_recall:

@@ -16,8 +16,23 @@ def popularity(seed=0, **fields):
     return cell("popularity", seed, backbone="reference", **fields)
 
 
-def write(results, scored, *, grid="trial", unfinished=(), failed=None, repeat=1):
-    """Write a store by hand: `scored` pairs cells with {metric: value}."""
+def write(
+    results,
+    scored,
+    *,
+    grid="trial",
+    unfinished=(),
+    failed=None,
+    repeat=1,
+    valid=None,
+    groups=None,
+    curves=None,
+):
+    """Write a store by hand: `scored` pairs cells with {metric: value} on test.
+
+    By the id of a run: `valid` has its values on valid, `groups` {group: value} of each metric, and
+    `curves` rows of (epoch, loss, recall, ndcg, seconds).
+    """
     failed = failed or {}
     folder = results / grid
     folder.mkdir(parents=True)
@@ -32,7 +47,9 @@ def write(results, scored, *, grid="trial", unfinished=(), failed=None, repeat=1
             metric, k = name.split("@")
             line = f"{c['id']},{c['dataset']},{{}},{metric},{k},{{}},{{}}"
             rows += [line.format("test", "", value)] * repeat
-            rows += [line.format("valid", "", 0.9), line.format("test", 3, 0.9)]
+            rows.append(line.format("valid", "", (valid or {}).get(c["id"], 0.9)))
+            for group, part in (groups or {}).get(c["id"], {3: 0.9}).items():
+                rows.append(line.format("test", group, part))
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
     rows = ["run_id,status,dataset,fingerprint,protocol,device,cpu,threads,bslbench,torch,revision"]
     for c in cells:
@@ -47,6 +64,10 @@ def write(results, scored, *, grid="trial", unfinished=(), failed=None, repeat=1
             (results / "runs" / run_id).mkdir(parents=True)
             content = json.dumps({"reason": reason, "traceback": "..."})
             (results / "runs" / run_id / "failure.json").write_text(content)
+    for run_id, points in (curves or {}).items():
+        (results / "runs" / run_id).mkdir(parents=True, exist_ok=True)
+        lines = ["epoch,loss,recall,ndcg,seconds", *(",".join(map(str, p)) for p in points)]
+        (results / "runs" / run_id / "curve.csv").write_text("\n".join(lines) + "\n")
 
 
 def seeds(values, loss, **fields):

@@ -57,3 +57,32 @@ def test_a_mistake_is_one_line(report, arguments: list[str], message: str) -> No
     code, out, err = report(*arguments)
     assert code == 2 and not out
     assert message in err and len(err.strip().splitlines()) == 1
+
+
+def test_figures_in_a_folder_or_a_file(report, tmp_path: Path) -> None:
+    code, out, err = report("--figures", "drawn", "--metric", "Recall@20")
+    assert code == 0, err
+    assert "drawn/groups.pdf\n" in out and "no epochs: no finished run has a learning curve" in out
+    assert (tmp_path / "drawn" / "groups.svg").exists()
+    assert report("--figure", "groups", "--out", "groups.png")[:2] == (0, "")
+    assert (tmp_path / "groups.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--figure", "grups", "--figures", "."],
+            "no figure named 'grups'; did you mean 'groups'?",
+        ),
+        (["--figure", "tau", "--out", "a.pdf"], "no figure named 'tau'"),
+        (["--figure", "epochs", "--out", "a.pdf"], "no finished run has a learning curve"),
+        (["--figure", "groups"], "name a folder by --figures, or a file by --out"),
+        (["--figures", ".", "--baseline", "sl"], "leave out the options of tables"),
+        (["--figures", ".", "--metric", "a", "--metric", "b"], "a figure shows one --metric"),
+    ],
+)
+def test_a_mistake_with_figures_is_one_line(report, arguments: list[str], message: str) -> None:
+    code, out, err = report(*arguments)
+    assert code == 2 and not out
+    assert message in err and len(err.strip().splitlines()) == 1

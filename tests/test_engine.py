@@ -21,12 +21,16 @@ from bslbench.engine.grid import GRIDS, expand, find_grid
 from bslbench.engine.inputs import Options
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError, RunFailed
+from bslbench.evaluation.metrics import METRICS
 from bslbench.report.render import render
 from bslbench.report.tables import main_table
 from bslbench.training import Evaluation, Interrupted
 from bslbench.warmstart import als_tables
 
 SMALL = "synthetic?users=200&items=120&interactions=4000"
+RANKED = 2 * 6 * 4  # splits x metrics x cut-offs
+GROUPED = 2 * 10 + 4  # shares of Recall and NDCG by group, and how even the lists are
+SPREAD = 7  # of the scores, for what is trained
 USER_LOSSES = Path(__file__).with_name("user_losses.py")
 
 
@@ -174,15 +178,16 @@ def test_a_grid_leaves_tidy_results_and_is_not_trained_twice(tmp_path: Path) -> 
     assert list(metrics[0])[-5:] == ["split", "metric", "k", "group", "value"]
     assert "tau" in metrics[0]
     assert {row["tau"] for row in metrics} == {"0.1", "0.2", ""}
-    assert len(metrics) == 10 * 2 * 6 * 4  # runs x splits x metrics x cut-offs
-    assert all(0 <= float(row["value"]) <= 1 for row in metrics)
+    assert len(metrics) == 10 * (RANKED + GROUPED) + 8 * SPREAD
+    ranked = [row for row in metrics if row["metric"] in METRICS]
+    assert all(0 <= float(row["value"]) <= 1 for row in ranked)
     before = (tmp_path / "trial" / "metrics.csv").read_bytes()
     watcher, outcome = run(asked, tmp_path)
     assert (watcher.ran, outcome.skipped) == ([], 10)
     assert (tmp_path / "trial" / "metrics.csv").read_bytes() == before
     watcher, outcome = run(grid(name="another", losses=["sl"]), tmp_path)
     assert (watcher.ran, outcome.skipped) == ([], 1)
-    assert len(rows(tmp_path / "another" / "metrics.csv")) == 48
+    assert len(rows(tmp_path / "another" / "metrics.csv")) == RANKED + GROUPED + SPREAD
 
 
 def test_only_fields_that_vary_are_columns(tmp_path: Path) -> None:
@@ -240,7 +245,7 @@ def test_a_saved_model_gives_the_ranks_that_were_reported(tmp_path: Path) -> Non
     [reported] = [
         float(row["value"])
         for row in rows(tmp_path / "trial" / "metrics.csv")
-        if (row["split"], row["metric"], row["k"]) == ("test", "Recall", "20")
+        if (row["split"], row["metric"], row["k"], row["group"]) == ("test", "Recall", "20", "")
     ]
     assert recall == pytest.approx(reported, abs=1e-6)
 
@@ -326,7 +331,8 @@ def test_python_is_a_third_way_to_the_same_store(tmp_path: Path) -> None:
     run(grid(), tmp_path)
     frame = bslbench.run(grid(), results_dir=tmp_path)
     again = bslbench.results("trial", results_dir=tmp_path)
-    assert frame.equals(again) and len(frame) == 48
+    assert frame.equals(again) and len(frame) == RANKED + GROUPED + SPREAD
+    assert frame["k"].dtype == int
     assert frame["value"].dtype == float
     with pytest.raises(ConfigError, match=r"no results of a grid 'trail'.*did you mean 'trial'"):
         bslbench.results("trail", results_dir=tmp_path)

@@ -122,8 +122,7 @@ def test_results_carry_the_noise_and_what_it_came_to(tmp_path: Path) -> None:
     assert 2 * clean < weighted < 5 * clean
     again = Store(tmp_path).run(expand(asked)[0].id)
     assert again.finished(expand(asked)[0])
-    values = [row["value"] for row in metrics if row["loss"] == "popularity"]
-    assert len(values) == len({row["run_id"] for row in metrics if row["loss"] != "sl"}) * 48
+    assert len({row["run_id"] for row in metrics if row["loss"] == "popularity"}) == 4
 
 
 def test_a_cell_read_back_is_the_same_cell() -> None:

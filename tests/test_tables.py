@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from bslbench.errors import ConfigError, DataError
-from bslbench.report import tables
+from bslbench.report import parts
+from bslbench.report.long_table import long_table
 from bslbench.report.render import render
 from bslbench.report.results import latest_grid
 from bslbench.report.tables import main_table
@@ -62,7 +63,7 @@ def test_best_and_second_count_references_and_ties_share(tmp_path):
 
 
 def test_the_metric_says_which_way_is_better(tmp_path, monkeypatch):
-    monkeypatch.setitem(tables.METRICS, "Regret", SimpleNamespace(higher_is_better=False))
+    monkeypatch.setitem(parts.METRICS, "Regret", SimpleNamespace(higher_is_better=False))
     write(tmp_path, [(cell("a"), {"Regret@20": 0.2}), (cell("b"), {"Regret@20": 0.1})])
     found = entries(main_table(tmp_path, "trial", ["Regret@20"]), "Regret@20")
     assert (found["a"].place, found["b"].place) == (2, 1)
@@ -107,6 +108,42 @@ def test_a_setting_that_goes_with_the_dataset_is_no_label(tmp_path):
     assert texts(table, "loss", "settings") == ["sl"]
     assert [c.group for c in table.columns if c.better] == ["yelp2018", "gowalla"]
     assert entries(table, dataset="gowalla")["sl"].value == 0.2
+
+
+def test_noise_is_a_column_within_which_rows_compete(tmp_path):
+    scored = seeds([0.4], "sl", tau=0.1) + seeds([0.3], "mse")
+    scored += seeds([0.2], "sl", tau=0.1, noise_pos=0.2, noise_kind="popular")
+    scored += seeds([0.1], "mse", noise_pos=0.2, noise_kind="popular")
+    write(tmp_path, scored)
+    table = main_table(tmp_path, "trial", ["Recall@20"])
+    assert texts(table, "loss", "settings", "noise") == [
+        "sl clean",
+        "mse clean",
+        "sl pos=0.2 (popular)",
+        "mse pos=0.2 (popular)",
+    ]
+    index = table.column("Recall@20", "yelp2018")
+    assert [row[index].place for row in table.rows] == [1, 2, 1, 2]
+
+
+def test_the_long_table_has_a_row_per_dataset_and_a_contest_each(tmp_path):
+    scored = seeds([0.1, 0.2], "sl") + seeds([0.3], "mse") + seeds([0.9], "sl", dataset="gowalla")
+    write(tmp_path, scored, unfinished=[cell("sl", 1, dataset="gowalla")])
+    table = long_table(tmp_path, "trial", ["Recall@20"])
+    assert texts(table, "dataset", "backbone", "loss") == [
+        "yelp2018 mf sl",
+        "yelp2018 mf mse",
+        "gowalla mf sl",
+    ]
+    index = table.column("Recall@20")
+    assert [(row[index].value, row[index].place) for row in table.rows] == [
+        (pytest.approx(0.15), 2),
+        (0.3, 1),
+        (0.9, 1),
+    ]
+    assert texts(table, "seeds") == ["2", "1", "1/2"]
+    last = list(csv.DictReader(io.StringIO(render(table, "csv"))))[-1]
+    assert (last["seeds"], last["asked"]) == ("1", "2")
 
 
 def test_failed_and_missing_runs_are_shown(tmp_path):

@@ -33,8 +33,10 @@ from bslbench.engine.store import (
     writing,
 )
 from bslbench.errors import RunFailed
+from bslbench.evaluation.groups import fairness
 from bslbench.evaluation.metrics import per_user, summary
-from bslbench.evaluation.ranking import EmbeddingScorer, Scorer, rank_all
+from bslbench.evaluation.ranking import TOP, EmbeddingScorer, Scorer, rank_all
+from bslbench.evaluation.spread import METRICS, Probe
 from bslbench.losses import LOSSES
 from bslbench.losses.base import Loss, as_loss
 from bslbench.noise import Noise
@@ -123,6 +125,7 @@ def _finish(
     seconds |= {"train": progress.seconds_train, "eval": progress.seconds_eval}
     started = perf_counter()
     rows, outcome = _rank(scorer, split, cell, run)
+    rows += _spread(progress)
     seconds["test"] = perf_counter() - started
     outcome |= _noise(cell, split)
     outcome |= {"best_epoch": progress.best_epoch, "epochs_run": progress.epoch}
@@ -192,6 +195,7 @@ def _train(
             loss,
             seed=cell.seed,
             evaluate=lambda model: evaluate(model, settings, data, cell.selection, cell.eval_users),
+            measure=Probe(settings, data, loss, cell.seed),
             spent=spent,
             state=state,
             keep=keep,
@@ -286,6 +290,10 @@ def _rank(
             {"split": split, "metric": metric, "k": k, "group": "", "value": value}
             for metric, k, value in summary(ranks)
         ]
+    rows += [
+        {"split": "test", "metric": metric, "k": TOP, "group": group or "", "value": value}
+        for metric, group, value in fairness(ranks, data)
+    ]
     with writing(run.folder):
         ranks.save(run.file("ranks.npz"))
     counts = {"users_evaluated": len(ranks.users), "users_skipped": ranks.n_skipped}
@@ -299,6 +307,17 @@ def _noise(cell: Cell, split: Interactions) -> dict[str, Any]:
     return drawn | ({"false_negative_share": false_negative_share(split)} if own else {})
 
 
+def _spread(progress: Progress) -> list[dict[str, Any]]:
+    """Return metric rows of the scores' spread in the epoch whose weights were kept."""
+    best = next((p.spread for p in progress.curve if p.epoch == progress.best_epoch), {})
+    return [
+        {"split": "train", "metric": METRICS[name], "k": 0, "group": "", "value": value}
+        for name, value in best.items()
+    ]
+
+
 def _curve(progress: Progress) -> str:
-    columns = list(Evaluation.__dataclass_fields__)
-    return csv_text(columns, [asdict(point) for point in progress.curve])
+    points = [asdict(point) for point in progress.curve]
+    rows = [point | point.pop("spread") for point in points]
+    columns = [name for name in Evaluation.__dataclass_fields__ if name != "spread"]
+    return csv_text([*columns, *METRICS], rows)

@@ -10,10 +10,11 @@ from pydantic import Field
 from bslbench.config import REFERENCE, Scalar, Selection, Strict, read_toml, validated
 from bslbench.errors import ConfigError
 from bslbench.evaluation.metrics import parse_metric
+from bslbench.report.levels import CLEAN, noise_of
+from bslbench.report.parts import count, key_columns, mean_entry, measured
 from bslbench.report.provenance import footer, problems
-from bslbench.report.results import Key, Results, Run
+from bslbench.report.results import PRIMARY, Key, Results, Run
 from bslbench.report.table import GAP, Column, Entry, Like, Table
-from bslbench.report.tables import PRIMARY, count, mean_entry, measured
 
 OURS = Path(__file__).parent.parent / "published.toml"
 
@@ -33,10 +34,12 @@ class Figure(Strict):
     values: dict[str, float]
 
     def stands_for(self, run: Run) -> bool:
-        """Tell whether a run is of the kind that the figure was published for."""
+        """Tell whether a run is of the kind that the figure was published for, without noise."""
         names = (run.dataset, run.key.backbone, run.key.loss)
-        return names == (self.dataset, self.backbone, self.loss) and all(
-            run.fields.get(key) == value for key, value in self.settings.items()
+        return (
+            names == (self.dataset, self.backbone, self.loss)
+            and noise_of(run.fields) == CLEAN
+            and all(run.fields.get(key) == value for key, value in self.settings.items())
         )
 
 
@@ -93,7 +96,7 @@ def published_table(
     Parameters
     ----------
     results, grid, metrics
-        As in `bslbench.report.tables.main_table`.
+        As in `bslbench.report.main_table.main_table`.
     against
         ``published``, or a TOML file of figures in the form of ``bslbench/published.toml``.
 
@@ -107,14 +110,15 @@ def published_table(
     scores = loaded.scores(metrics)
     collection = read_published(against)
     lines = list(_lines(loaded, collection, metrics))
-    columns = [Column(name) for name in ("dataset", "backbone", "loss", "settings", "seeds")]
+    columns = [Column("dataset"), *key_columns(line.key for line in lines), Column("seeds")]
     for metric in metrics:
         columns += [
             Column("ours", metric, measured(metric).spec),
             Column("published", metric, measured(metric).spec),
             Column("difference", metric, "+.2%", align="right"),
         ]
-    rows = [_row(line, metrics, scores, loaded.finished) for line in lines]
+    shown = [column.name for column in columns if column.name in Key._fields]
+    rows = [_row(line, shown, metrics, scores, loaded.finished) for line in lines]
     return Table.of(
         "published",
         columns,
@@ -156,12 +160,14 @@ def _lines(results: Results, collection: Collection, metrics: Sequence[str]) -> 
 
 def _row(
     line: _Line,
+    shown: Sequence[str],
     metrics: Sequence[str],
     scores: Mapping[tuple[str, str], float],
     finished: frozenset[str],
 ) -> Iterator[Like]:
     done = sum(run.id in finished for run in line.runs)
-    yield from (line.dataset, *line.key, count([(done, len(line.runs))]) if line.runs else GAP)
+    yield from (line.dataset, *(getattr(line.key, name) for name in shown))
+    yield count([(done, len(line.runs))]) if line.runs else GAP
     for metric in metrics:
         found = {
             run.seed: scores[run.id, metric] for run in line.runs if (run.id, metric) in scores

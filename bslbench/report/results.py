@@ -13,21 +13,31 @@ import pandas as pd
 
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.evaluation.metrics import parse_metric
+from bslbench.report.levels import CLEAN, CLEAN_NAME, RARE, noise_of, noise_text
+
+PRIMARY = ("Recall@20", "NDCG@20")
+"""The metrics of a table that nobody asked for others."""
 
 STAMP = "SELECTION ON TEST: best epoch picked on test: to compare with published figures only"
 
 
 class Key(NamedTuple):
-    """What sets a row of a table apart: `settings` are the fields that vary within its loss."""
+    """What sets a row of a table apart.
+
+    `settings` are the fields that vary within its loss, `noise` is in words, and empty if no run of
+    the grid has any.
+    """
 
     backbone: str
     loss: str
-    settings: str
+    settings: str = ""
+    noise: str = ""
 
     @property
     def label(self) -> str:
-        """Loss and settings."""
-        return f"{self.loss} {self.settings}".strip()
+        """Loss, settings and noise."""
+        noise = f"({self.noise})" if self.noise else ""
+        return " ".join(filter(None, (self.loss, self.settings, noise)))
 
 
 @dataclass(frozen=True)
@@ -173,13 +183,16 @@ def _runs(cells: Sequence[Mapping[str, Any]]) -> list[Run]:
     alike: defaultdict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
     for cell in cells:
         alike[cell["dataset"], cell["backbone"], cell["loss"]].append(cell)
+    noises = {cell["id"]: noise_text(noise_of(cell)) for cell in cells}
+    plain = CLEAN_NAME if any(noises.values()) else ""
+    aside = {"id", "seed", *CLEAN, *RARE}
     runs: dict[tuple[str, Key, int], Run] = {}
     for (dataset, backbone, loss), group in alike.items():
-        fields = dict.fromkeys(f for cell in group for f in cell if f not in ("id", "seed"))
+        fields = dict.fromkeys(f for cell in group for f in cell if f not in aside)
         varying = [f for f in fields if len({repr(cell.get(f)) for cell in group}) > 1]
         for cell in group:
             settings = [f"{field}={_text(cell[field])}" for field in varying if field in cell]
-            key = Key(backbone, loss, " ".join(settings))
+            key = Key(backbone, loss, " ".join(settings), noises[cell["id"]] or plain)
             run = Run(cell["id"], dataset, key, cell["seed"], cell["selection"], cell)
             twin = runs.setdefault((dataset, key, run.seed), run)
             if twin is not run:

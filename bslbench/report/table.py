@@ -141,6 +141,7 @@ class Table:
         *,
         title: str = "",
         sections: bool = False,
+        within: Iterable[str] = (),
         stamp: str = "",
         says: str = "",
         problems: Iterable[str] = (),
@@ -148,6 +149,8 @@ class Table:
         footer: Iterable[str] = (),
     ) -> "Table":
         """Build a table from plain rows; best and second of each contested column get their place.
+
+        `within` names columns, such as ``dataset``: only rows that say the same in them compete.
 
         Raises
         ------
@@ -166,7 +169,7 @@ class Table:
             tuple(notes),
             tuple(footer),
         )
-        return placed(table)
+        return placed(table, within)
 
     def column(self, name: str, group: str = "") -> int:
         """Return the index of a column.
@@ -193,13 +196,23 @@ def entry(given: Like) -> Entry:
     return Entry(given)
 
 
-def placed(table: Table) -> Table:
-    """Return the table with best and second of each contested column marked, and no others."""
-    columns = list(zip(*table.rows, strict=True))
+def placed(table: Table, within: Iterable[str] = ()) -> Table:
+    """Return the table with best and second of each contested column marked, and no others.
+
+    Only rows that say the same in the columns `within` compete; a name of no column is ignored.
+    """
+    names = set(within)
+    apart = [i for i, column in enumerate(table.columns) if column.name in names]
+    contests: dict[tuple[str, ...], list[int]] = {}
+    for n, row in enumerate(table.rows):
+        contests.setdefault(tuple(row[i].text for i in apart), []).append(n)
+    rows = [list(row) for row in table.rows]
     for index, column in enumerate(table.columns):
-        if column.better and columns:
-            columns[index] = tuple(_places(columns[index], column))
-    return replace(table, rows=tuple(zip(*columns, strict=True)))
+        for members in contests.values() if column.better else ():
+            entries = list(_places([rows[n][index] for n in members], column))
+            for n, placed_entry in zip(members, entries, strict=True):
+                rows[n][index] = placed_entry
+    return replace(table, rows=tuple(map(tuple, rows)))
 
 
 def _places(entries: Sequence[Entry], column: Column) -> Iterator[Entry]:

@@ -1,0 +1,51 @@
+"""Which of several settings stands for a loss, and what is noisy about a run."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from statistics import fmean
+from typing import NamedTuple
+
+from bslbench.report.levels import noise_of
+from bslbench.report.results import Key, Results, Run
+
+
+class Case(NamedTuple):
+    """What is compared with what: a loss on a backbone and a dataset, at a level of noise."""
+
+    dataset: str
+    backbone: str
+    loss: str
+    noise: tuple[tuple[str, Hashable], ...]
+
+
+def case_of(run: Run) -> Case:
+    """Return what a run is an instance of, its settings and seed aside."""
+    noise = tuple(sorted(noise_of(run.fields).items()))
+    return Case(run.dataset, run.key.backbone, run.key.loss, noise)
+
+
+def chosen(results: Results) -> dict[Case, list[Run]]:
+    """Return the finished runs of each case, those of its best settings if it has several.
+
+    Best is the highest mean of the primary metric on the split that picks epochs: never on test,
+    unless that is the grid's selection. Of equals the first one stands.
+    """
+    finished = [run for run in results.runs if run.id in results.finished]
+    cases: defaultdict[Case, defaultdict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for run in finished:
+        cases[case_of(run)][run.key].append(run)
+    scores = {
+        split: results.scores([results.primary], split)
+        for split in {run.selection for run in finished}
+    }
+
+    def score(runs: Iterable[Run]) -> float:
+        return fmean(scores[run.selection].get((run.id, results.primary), 0.0) for run in runs)
+
+    return {case: max(keys.values(), key=score) for case, keys in cases.items()}
+
+
+def tuned_away(results: Results, kept: Mapping[Case, list[Run]]) -> int:
+    """Return how many settings stand behind the chosen ones."""
+    keys = {(case_of(run), run.key) for run in results.runs if run.id in results.finished}
+    return len(keys) - len(kept)

@@ -1,0 +1,101 @@
+"""A metric over a setting that a grid sweeps, such as the temperature, with the best point."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from statistics import fmean, stdev
+from typing import Any, TypeGuard
+
+from bslbench.config import REFERENCE
+from bslbench.report.choose import Case, case_of
+from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
+from bslbench.report.figures.words import losses_in_order
+from bslbench.report.levels import CLEAN_NAME, noise_text
+from bslbench.report.results import Key, Results, Run
+
+LEAST = 3
+"""Values of a setting that make a curve."""
+
+Where = tuple[str, str, str, tuple[tuple[str, Hashable], ...]]
+
+
+def swept(results: Results) -> list[str]:
+    """Return the settings that some loss has at least three numbers of, at one level of noise."""
+    values: defaultdict[tuple[Case, str], set[float]] = defaultdict(set)
+    for run in results.runs:
+        for field, value in run.fields.items():
+            if _number(value) and field != "seed":
+                values[case_of(run), field].add(value)
+    found = dict.fromkeys(
+        field
+        for (_, field), different in values.items()
+        if len(different) >= LEAST and not field.startswith("noise_")
+    )
+    return list(found)
+
+
+def sweep(results: Results, metric: str, field: str) -> Chart:
+    """Return a metric on test over the values of a setting, the best by the selection split marked.
+
+    Where other settings vary too, each point is of the best of them, by the selection split again.
+
+    Raises
+    ------
+    Nothing
+        If no loss has at least three values of it.
+    """
+    test = results.scores([metric])
+    splits = {run.selection for run in results.runs}
+    picks = {split: results.scores([results.primary], split) for split in splits}
+    points: defaultdict[Case, defaultdict[float, defaultdict[Key, list[Run]]]]
+    points = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for run in results.runs:
+        value = run.fields.get(field)
+        if _number(value) and run.id in results.finished and run.key.backbone != REFERENCE:
+            points[case_of(run)][value][run.key].append(run)
+
+    def pick(runs: Sequence[Run]) -> float:
+        return fmean(picks[run.selection].get((run.id, results.primary), 0.0) for run in runs)
+
+    noisy = len({case.noise for case in points}) > 1
+    several = len({case.dataset for case in points}) > 1
+    panels: defaultdict[str, list[Series]] = defaultdict(list)
+    others = False
+    for case, by_value in points.items():
+        if len(by_value) < LEAST:
+            continue
+        xs = sorted(by_value)
+        best = [max(by_value[x].values(), key=pick) for x in xs]
+        others |= any(len(keys) > 1 for keys in by_value.values())
+        values = [[test[run.id, metric] for run in runs] for runs in best]
+        top = max(range(len(xs)), key=lambda n: pick(best[n]))
+        noise = noise_text(dict(case.noise)) or CLEAN_NAME
+        panels[f"{case.backbone} on {case.dataset}" if several else case.backbone].append(
+            Series(
+                f"{case.loss}, {noise}" if noisy else case.loss,
+                xs,
+                [fmean(v) for v in values],
+                sd=[stdev(v) if len(v) > 1 else float("nan") for v in values],
+                best=top,
+                note=f"{xs[top]:g}",
+            )
+        )
+    if not panels:
+        raise Nothing(f"no loss has finished runs at {LEAST} values of {field} or more")
+    every = [x for series in panels.values() for one in series for x in one.x]
+    split = " and ".join(sorted(splits))
+    return Chart(
+        field,
+        field,
+        f"{metric} on test",
+        tuple(Panel(title, tuple(series)) for title, series in panels.items()),
+        x_scale="log" if min(every) > 0 and max(every) >= 4 * min(every) else "linear",
+        caption=(
+            f"{metric} on test over {field}: mean and sd over seeds; ringed: best on {split}"
+            f"{', which also picked the other settings at each point' if others else ''}."
+        ),
+        order=() if noisy else losses_in_order(results),
+    )
+
+
+def _number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,53 @@
+"""Columns and entries that several tables have."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, stdev
+
+from bslbench.config import REFERENCE
+from bslbench.evaluation.metrics import METRICS, parse_metric
+from bslbench.report.results import Key
+from bslbench.report.table import GAP, Column, Entry
+
+
+def measured(metric: str, group: str = "") -> Column:
+    """Return the column of a metric, which knows which way is better."""
+    higher = METRICS[parse_metric(metric)[0]].higher_is_better
+    return Column(metric, group, better="higher" if higher else "lower")
+
+
+def mean_entry(values: Mapping[int, float]) -> Entry:
+    """Return mean and sample deviation of the values by seed, a gap if there are none.
+
+    Not a number, as a metric is where no user has anything to find, counts as no value.
+    """
+    each = {f"seed {seed}": v for seed, v in sorted(values.items()) if not math.isnan(v)}
+    if not each:
+        return Entry(text=GAP)
+    numbers = list(each.values())
+    return Entry(
+        fmean(numbers), stdev(numbers) if len(numbers) > 1 else None, each=tuple(each.items())
+    )
+
+
+def in_order(keys: Iterable[Key]) -> list[Key]:
+    """Return different keys: references first, then by backbone and by level of noise."""
+    different = dict.fromkeys(keys)
+    noises = list(dict.fromkeys(key.noise for key in different))
+    return sorted(
+        different, key=lambda k: (k.backbone != REFERENCE, k.backbone, noises.index(k.noise))
+    )
+
+
+def key_columns(keys: Iterable[Key]) -> list[Column]:
+    """Return the columns that tell rows apart; settings and noise only where there are any."""
+    keys = list(keys)
+    always = ("backbone", "loss")
+    names = [n for n in Key._fields if n in always or any(getattr(key, n) for key in keys)]
+    return [Column(name) for name in names]
+
+
+def count(seeds: Sequence[tuple[int, int]]) -> str:
+    """Return how many are finished as ``3``, ``2/3`` if any lack; per dataset if they differ."""
+    texts = [str(n) if n == asked else f"{n}/{asked}" for n, asked in seeds]
+    return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
