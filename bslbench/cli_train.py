@@ -60,6 +60,10 @@ def train(
     selection: Annotated[
         str | None, typer.Option("--selection", help="Best epoch picked on 'valid' or 'test'.")
     ] = None,
+    eval_users: Annotated[
+        int | None,
+        typer.Option("--eval-users", min=1, help="Evaluate a sample of so many users."),
+    ] = None,
     presets: Annotated[
         str | None,
         typer.Option("--presets", help="published, fast, thorough, FILE.toml or none."),
@@ -137,6 +141,7 @@ def train(
         "valid_noise": valid_noise,
         "seeds": options.seeds(seeds) if seeds else None,
         "selection": selection,
+        "eval_users": eval_users,
         "name": name,
     }
     content = base.model_dump() | {key: value for key, value in changes.items() if value}

@@ -85,6 +85,7 @@ class Cell(Strict):
     loss_params: dict[str, Scalar] = {}
     backbone_params: dict[str, Scalar] = {}
     noise: Noise = Field(Noise(), json_schema_extra=LATER)
+    eval_users: int = Field(0, json_schema_extra=LATER)
     loss_source: str = ""
     backbone_source: str = ""
     device: Literal["cpu"] = "cpu"
@@ -183,6 +184,9 @@ class Grid(Strict):
     )
     seeds: int | list[int] = Field(1, description="how many, from 0, or which")
     selection: Selection = "valid"
+    eval_users: int = Field(
+        0, ge=0, description="evaluate a sample of so many users, the same for all runs; 0: all"
+    )
     set: dict[str, Scalar | list[Scalar]] = {}
     override: list[Override] = []
     exclude: list[dict[str, Scalar]] = []

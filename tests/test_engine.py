@@ -21,6 +21,8 @@ from bslbench.engine.grid import GRIDS, expand, find_grid
 from bslbench.engine.inputs import Options
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError, RunFailed
+from bslbench.report.render import render
+from bslbench.report.tables import main_table
 from bslbench.training import Evaluation, Interrupted
 from bslbench.warmstart import als_tables
 
@@ -356,3 +358,13 @@ def test_a_warm_start_is_where_training_starts(backbone: str, tmp_path: Path) ->
 def test_a_warm_start_needs_tables_of_its_shape() -> None:
     with pytest.raises(ConfigError, match="Linear has no table 'users'"):
         start_from(torch.nn.Linear(2, 2), torch.zeros(3, 2), torch.zeros(3, 2))
+
+
+def test_evaluating_a_sample_of_users_makes_another_cell_that_says_so(tmp_path: Path) -> None:
+    whole, sample = grid(), grid(eval_users=30)
+    assert "eval_users" not in expand(whole)[0].canonical()
+    run(sample, tmp_path)
+    [cell] = expand(sample)
+    assert cell.id != expand(whole)[0].id
+    assert Store(tmp_path).run(cell.id).info()["outcome"]["users_evaluated"] == 30
+    assert "A SAMPLE OF 30 USERS" in render(main_table(tmp_path, "trial"), "console")

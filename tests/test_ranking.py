@@ -242,3 +242,16 @@ def test_a_constant_scorer_is_no_better_than_a_random_one(real_data: Path) -> No
     assert per_user(ranks, "Recall", 20).mean() < 0.0015
     ranks = rank_all(lambda users: by_id.expand(len(users), -1), data, "test")
     assert per_user(ranks, "Recall", 20).mean() == pytest.approx(0.0035, abs=1e-4)
+
+
+def test_a_sample_of_users_is_the_same_for_all_and_nested() -> None:
+    data = tiny()
+    scores = torch.rand(data.n_users, data.n_items, generator=torch.Generator().manual_seed(0))
+    whole = rank_all(fixed(scores), data, "test")
+    few, more = (rank_all(fixed(scores), data, "test", n_users=n) for n in (5, 9))
+    assert len(few.users) == 5 and set(few.users) < set(more.users) < set(whole.users)
+    assert few.n_skipped == whole.n_skipped
+    recall = dict(zip(whole.users, per_user(whole, "Recall", 20), strict=True))
+    assert per_user(few, "Recall", 20).tolist() == [recall[user] for user in few.users]
+    everybody = rank_all(fixed(scores), data, "test", n_users=10**6)
+    assert np.array_equal(everybody.users, whole.users)

@@ -122,7 +122,7 @@ def _finish(
             write_atomically(run.file("model.safetensors"), save({"users": users, "items": items}))
     seconds |= {"train": progress.seconds_train, "eval": progress.seconds_eval}
     started = perf_counter()
-    rows, outcome = _rank(scorer, split, cell.selection, run)
+    rows, outcome = _rank(scorer, split, cell, run)
     seconds["test"] = perf_counter() - started
     outcome |= _noise(cell, split)
     outcome |= {"best_epoch": progress.best_epoch, "epochs_run": progress.epoch}
@@ -191,7 +191,7 @@ def _train(
             backbone,
             loss,
             seed=cell.seed,
-            evaluate=lambda model: evaluate(model, settings, data, cell.selection),
+            evaluate=lambda model: evaluate(model, settings, data, cell.selection, cell.eval_users),
             spent=spent,
             state=state,
             keep=keep,
@@ -264,20 +264,24 @@ def _scorer(backbone: Backbone, settings: TrainSettings) -> Scorer:
 
 
 def evaluate(
-    backbone: Backbone, settings: TrainSettings, data: Interactions, selection: Selection
+    backbone: Backbone,
+    settings: TrainSettings,
+    data: Interactions,
+    selection: Selection,
+    n_users: int = 0,
 ) -> tuple[float, float]:
-    """Return Recall@20 and NDCG@20 on the split that selects the epoch."""
-    ranks = rank_all(_scorer(backbone, settings), data, selection)
+    """Return Recall@20 and NDCG@20 on the split that selects the epoch, of `n_users` or all."""
+    ranks = rank_all(_scorer(backbone, settings), data, selection, n_users=n_users)
     return float(per_user(ranks, "Recall", 20).mean()), float(per_user(ranks, "NDCG", 20).mean())
 
 
 def _rank(
-    scorer: Scorer, data: Interactions, selection: Selection, run: Run
+    scorer: Scorer, data: Interactions, cell: Cell, run: Run
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rank the selection split and test, store test's ranks; return metric rows and counts."""
     rows = []
-    for split in dict.fromkeys((selection, "test")):
-        ranks = rank_all(scorer, data, split)
+    for split in dict.fromkeys((cell.selection, "test")):
+        ranks = rank_all(scorer, data, split, n_users=cell.eval_users)
         rows += [
             {"split": split, "metric": metric, "k": k, "group": "", "value": value}
             for metric, k, value in summary(ranks)

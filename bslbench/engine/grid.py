@@ -98,6 +98,7 @@ def _references(grid: Grid, data: Interactions) -> Iterator[Cell]:
             loss=name,
             seed=seed,
             selection=grid.selection,
+            eval_users=grid.eval_users,
             noise=noise,
         )
 
@@ -142,6 +143,7 @@ def _trained(
             loss=loss.name,
             seed=seed,
             selection=grid.selection,
+            eval_users=grid.eval_users,
             train=_sensible(train, loss, backbone, noise, where),
             loss_params=loss.resolve(chosen),
             backbone_params=backbone.resolve(chosen),

@@ -146,7 +146,7 @@ def probe(cell: Cell, options: Options) -> Cost:
         evaluations = []
         for _ in range(2):  # the first one compiles
             started = perf_counter()
-            evaluate(backbone, settings, data, cell.selection)
+            evaluate(backbone, settings, data, cell.selection, cell.eval_users)
             evaluations.append(perf_counter() - started)
     step = median(later - earlier for earlier, later in pairwise(clock))
     steps = math.ceil(data.clean_train.nnz / settings.batch_size)

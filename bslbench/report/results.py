@@ -123,7 +123,10 @@ class Results:
     @property
     def stamp(self) -> str:
         """What nobody may overlook, or nothing."""
-        return STAMP if any(run.selection == "test" for run in self.runs) else ""
+        samples = sorted({run.fields.get("eval_users", 0) for run in self.runs} - {0})
+        stamps = [STAMP] if any(run.selection == "test" for run in self.runs) else []
+        stamps += [f"A SAMPLE OF {n:,} USERS EVALUATED" for n in samples]
+        return "; ".join(stamps)
 
     def scores(self, metrics: Sequence[str], split: str = "test") -> dict[tuple[str, str], float]:
         """Return the values over all users of a split by run and metric, NAME@K.
