@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.coverage", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 10, 20])
-    parser.add_argument("--users", type=int, default=200)
+    parser.add_argument("--users", type=int, default=1000)
     asked = parser.parse_args(arguments)
     started = perf_counter()
     rows = []

@@ -24,7 +24,9 @@ def report(
     grid: Annotated[
         str | None, typer.Option("--grid", help="Grid in the results; default the latest.")
     ] = None,
-    table: Annotated[str, typer.Option("--table", help="Which table: main.")] = "main",
+    table: Annotated[
+        str, typer.Option("--table", help="Which table: main, significance.")
+    ] = "main",
     fmt: Annotated[
         Format | None,
         typer.Option("--format", help="Output format; default the file's, else console."),
@@ -39,7 +41,7 @@ def report(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option("--baseline", help="Loss to show the relative improvement over."),
+        typer.Option("--baseline", help="Loss to show the differences from, or 'best'."),
     ] = None,
     against: Annotated[
         str | None,
@@ -58,11 +60,15 @@ def report(
     catalog: Catalog = None,
 ) -> None:
     """Show the results of a grid as a table, or draw them."""
+    from rich.console import Console
+
     from bslbench.engine.store import write_atomically
-    from bslbench.report.compare import with_baseline
+    from bslbench.report.compare import BEST, with_baseline
+    from bslbench.report.pairs import significance
     from bslbench.report.published import published_table
     from bslbench.report.render import format_of, render
-    from bslbench.report.results import latest_grid
+    from bslbench.report.results import PRIMARY, Results, latest_grid
+    from bslbench.report.significance_table import significance_table, with_significance
     from bslbench.report.tables import TABLES
 
     if figure or figures:
@@ -76,12 +82,20 @@ def report(
         raise ConfigError("--against makes its own table: leave out --baseline and --table")
     form = fmt.value if fmt else format_of(out) if out else "console"
     name = grid or latest_grid(results)
-    if against:
-        made = published_table(results, name, metrics, against=against)
-    else:
-        made = TABLES[table](results, name, metrics)
-    if baseline:
-        made = with_baseline(made, baseline)
+    with Console(stderr=True).status("reading") as shown:
+        if against:
+            made = published_table(results, name, metrics, against=against)
+        elif table == "significance":
+            made = significance_table(results, name, metrics, baseline=baseline, tell=shown.update)
+        else:
+            made = TABLES[table](results, name, metrics)
+            if baseline:
+                made = with_baseline(made, baseline)
+            if table == "main":
+                wanted = metrics or PRIMARY
+                loaded = Results.load(results, name)
+                found = significance(loaded, wanted, baseline or BEST, shown.update)
+                made = with_significance(made, found)
     text = render(made, form, styled=False if out else None)
     if out:
         write_atomically(out, text)

@@ -86,3 +86,12 @@ def test_a_mistake_with_figures_is_one_line(report, arguments: list[str], messag
     code, out, err = report(*arguments)
     assert code == 2 and not out
     assert message in err and len(err.strip().splitlines()) == 1
+
+
+def test_the_table_of_comparisons_and_their_marks(report, tmp_path: Path) -> None:
+    code, out, err = report("--table", "significance", "--baseline", "sl")
+    assert code == 0 and "not compared: 2 of 2 pairs" in out, err
+    code, out, _ = report("--baseline", "best")
+    assert code == 0 and "differences are not tested: the ranks of the runs are not" in out
+    code, _, err = report("--table", "significance", "--baseline", "spl")
+    assert code == 2 and "no baseline 'spl' in the table; did you mean 'sl'?" in err

@@ -4,8 +4,8 @@ import pytest
 
 from bslbench.errors import ConfigError
 from bslbench.report.compare import with_baseline
+from bslbench.report.main_table import main_table
 from bslbench.report.table import Column, Entry, Table
-from bslbench.report.tables import main_table
 from tests.stores import cell, popularity, seeds, write
 
 METRICS = ["Recall@20"]
@@ -44,6 +44,16 @@ def test_positive_is_better_where_less_is_better() -> None:
     assert "positive is better" in table.notes[-1]
 
 
+def test_the_best_of_each_column_may_be_the_baseline(tmp_path) -> None:
+    scored = seeds([0.1], "bpr") + seeds([0.4], "sl", backbone="lightgcn")
+    write(tmp_path, scored, unfinished=[cell("mse")])
+    table = main_table(tmp_path, "trial", METRICS)
+    assert improvements(table, "best") == ["baseline", -0.75, "-"]
+    columns = [Column("loss"), Column("seconds", better="lower"), Column("gain", better="higher")]
+    made = with_baseline(Table.of("cost", columns, [["a", 4.0, 2.0], ["b", 5.0, 4.0]]), "best")
+    assert [[e.value for e in row[2::2]] for row in made.rows] == [[None, -0.5], [-0.25, None]]
+
+
 def test_a_gap_stays_one(tmp_path) -> None:
     scored = seeds([0.1], "bpr") + seeds([0.2], "sl", dataset="gowalla")
     write(tmp_path, scored, unfinished=[cell("mse")])
@@ -69,7 +79,9 @@ def test_a_baseline_is_one_row(tmp_path) -> None:
     assert improvements(table, "sl tau=0.1") == ["baseline", 1.0]
     with pytest.raises(ConfigError, match=r"2 rows of mf; say which: 'sl tau=0\.1', 'sl tau=0\.2'"):
         with_baseline(table, "sl")
-    with pytest.raises(ConfigError, match=r"no baseline 'bpr' in the table; known: sl tau=0\.1"):
+    with pytest.raises(
+        ConfigError, match=r"no baseline 'bpr' in the table; known: best, sl tau=0\.1"
+    ):
         with_baseline(table, "bpr")
     with pytest.raises(ConfigError, match="table 't' has no losses to compare"):
         with_baseline(Table.of("t", [Column("a")], [["x"]]), "sl")

@@ -1,11 +1,15 @@
 """A table with one more column per value: how much better than a chosen baseline."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bslbench.config import REFERENCE
 from bslbench.errors import ConfigError, suggest
+from bslbench.report.results import Key
 from bslbench.report.table import GAP, Column, Entry, Table
+
+BEST = "best"
+"""Stands for the best row of each column where a baseline is asked for."""
 
 
 def with_baseline(table: Table, baseline: str) -> Table:
@@ -14,35 +18,39 @@ def with_baseline(table: Table, baseline: str) -> Table:
     Parameters
     ----------
     table
-        Any table with a column ``loss``; rows are compared within their ``backbone`` if it has one.
+        Any table with a column ``loss``.
     baseline
-        A loss, or a loss with its settings where it has several rows. If one row is the baseline,
-        the references are compared with it too, and if that is a reference, every backbone is.
+        A loss, or a loss with its settings where it has several rows, as in `baselines`; or
+        ``best``, the best row of each column with the same noise.
 
     Raises
     ------
     ConfigError
-        If no row is the baseline, or several rows of one backbone are.
+        If no row is the baseline, or several rows are that one could be compared with.
     """
     names = [column.name for column in table.columns]
     if "loss" not in names or not any(column.better for column in table.columns):
         raise ConfigError(f"table '{table.name}' has no losses to compare with a baseline")
-    rows = _baselines(table, baseline)
-    bases = [rows.get(backbone) for backbone in _texts(table, "backbone")]
+    keys = row_keys(table)
+    named = None if baseline == BEST else baselines(keys, baseline)
     columns: list[Column] = []
     made: list[list[Entry]] = [[] for _ in table.rows]
     for index, column in enumerate(table.columns):
         columns.append(column)
-        if column.better:
-            columns.append(Column(f"vs {baseline}", column.group, "+.2%", align="right"))
         for n, row in enumerate(table.rows):
             made[n].append(row[index])
-            if column.better:
+        if column.better:
+            columns.append(Column(f"vs {baseline}", column.group, "+.2%", align="right"))
+            bases = _best(table, keys, index) if named is None else named
+            for n in range(len(made)):
                 made[n].append(_improvement(table, n, bases[n], index))
-    note = (
-        f"vs {baseline}: relative difference from the mean of {baseline} on the same backbone "
-        "(references: on the only one), positive is better"
+    alike = " and noise" if any(key.noise for key in keys) else ""
+    which = (
+        f"the best of the column{alike and ' with the same noise'}"
+        if baseline == BEST
+        else f"{baseline} on the same backbone{alike} (references: on the only one)"
     )
+    note = f"vs {baseline}: relative difference from the mean of {which}, positive is better"
     return replace(
         table,
         columns=tuple(columns),
@@ -51,41 +59,70 @@ def with_baseline(table: Table, baseline: str) -> Table:
     )
 
 
-def _baselines(table: Table, baseline: str) -> Mapping[str, int]:
-    """Return the number of the baseline's row per backbone."""
-    labels = list(_labels(table))
-    losses = _texts(table, "loss")
-    found: dict[str, list[int]] = {}
-    for n, backbone in enumerate(_texts(table, "backbone")):
-        if baseline in (losses[n], labels[n]):
-            found.setdefault(backbone, []).append(n)
+def row_keys(table: Table) -> list[Key]:
+    """Return what sets each row apart, empty where there is no such column."""
+    names = [_texts(table, name) for name in Key._fields]
+    return [Key(*row) for row in zip(*names, strict=True)]
+
+
+def baselines(keys: Sequence[Key], baseline: str) -> list[int | None]:
+    """Return for each row the number of the row that it is compared with.
+
+    Rows are compared within backbone and noise. If just one backbone has the baseline, the
+    references are compared with it too; if a reference is the baseline, every backbone is.
+
+    Parameters
+    ----------
+    baseline
+        A loss, or a loss with its settings.
+
+    Raises
+    ------
+    ConfigError
+        If no row is the baseline, or several rows of one backbone and noise are.
+    """
+    found: dict[tuple[str, str], list[int]] = {}
+    for n, key in enumerate(keys):
+        if baseline in (key.loss, key._replace(noise="").label):
+            found.setdefault((key.backbone, key.noise), []).append(n)
     if not found:
-        raise ConfigError(f"no baseline '{baseline}' in the table{suggest(baseline, labels)}")
-    for backbone, rows in found.items():
+        known = [BEST, *(key._replace(noise="").label for key in keys)]
+        raise ConfigError(f"no baseline '{baseline}' in the table{suggest(baseline, known)}")
+    for (backbone, _), rows in found.items():
         if len(rows) > 1:
-            each = ", ".join(f"'{labels[n]}'" for n in rows)
+            each = ", ".join(f"'{keys[n]._replace(noise='').label}'" for n in rows)
             raise ConfigError(
                 f"baseline '{baseline}' has {len(rows)} rows of {backbone or 'the table'}; "
                 f"say which: {each}"
             )
-    only = {backbone: row for backbone, [row] in found.items()}
-    if len(only) == 1:
-        [row] = only.values()
-        backbones = _texts(table, "backbone")
-        wide = backbones if REFERENCE in only else [REFERENCE]
-        only = dict.fromkeys(wide, row) | only
-    return only
+    return [_for(key, found) for key in keys]
+
+
+def _for(key: Key, found: Mapping[tuple[str, str], Sequence[int]]) -> int | None:
+    alike = {backbone: row for (backbone, noise), [row] in found.items() if noise == key.noise}
+    if key.backbone in alike:
+        return alike[key.backbone]
+    if len(alike) == 1 and (key.backbone == REFERENCE or REFERENCE in alike):
+        return next(iter(alike.values()))
+    return None
+
+
+def _best(table: Table, keys: Sequence[Key], index: int) -> list[int | None]:
+    """Return for each row the one of the same noise with the best value, the first of equals."""
+    sign = -1 if table.columns[index].better == "higher" else 1
+    best: dict[str, tuple[float, int]] = {}
+    for n, row in enumerate(table.rows):
+        value = row[index].value
+        if value is not None:
+            own = (sign * value, n)
+            best[keys[n].noise] = min(own, best.get(keys[n].noise, own))
+    return [best[key.noise][1] if key.noise in best else None for key in keys]
 
 
 def _texts(table: Table, name: str) -> list[str]:
     """Return what a column says in each row, nothing if there is no such column."""
     indices = [i for i, c in enumerate(table.columns) if c.name == name and not c.group]
     return ["".join(row[i].text for i in indices) for row in table.rows]
-
-
-def _labels(table: Table) -> Iterator[str]:
-    for loss, settings in zip(_texts(table, "loss"), _texts(table, "settings"), strict=True):
-        yield f"{loss} {settings}".strip()
 
 
 def _improvement(table: Table, row: int, base: int | None, index: int) -> Entry:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bslbench.report.long_table import long_table
 from bslbench.report.main_table import main_table
+from bslbench.report.significance_table import significance_table
 from bslbench.report.table import Table
 
 __all__ = ["TABLES", "Builder", "main_table"]
@@ -12,5 +13,9 @@ __all__ = ["TABLES", "Builder", "main_table"]
 Builder = Callable[[Path, str, Sequence[str] | None], Table]
 """Makes a table from the results folder, a grid's name and the metrics asked for, if any."""
 
-TABLES: dict[str, Builder] = {"main": main_table, "long": long_table}
+TABLES: dict[str, Builder] = {
+    "main": main_table,
+    "long": long_table,
+    "significance": significance_table,
+}
 """By the name that ``bslbench report --table`` takes."""
