@@ -29,6 +29,7 @@ class Kind(StrEnum):
     datasets = "datasets"
     losses = "losses"
     backbones = "backbones"
+    references = "references"
     grids = "grids"
 
 
@@ -145,17 +146,13 @@ def show_list(
     data: Data = None,
     catalog: Catalog = None,
 ) -> None:
-    """Show the datasets, losses, backbones or grids that are known."""
+    """Show the datasets, losses, backbones, references or grids that are known."""
     from bslbench.report import listing
 
     if kind is Kind.datasets:
         print(listing.datasets(data, catalog))
     else:
-        print(
-            {"losses": listing.losses, "backbones": listing.backbones, "grids": listing.grids}[
-                kind.value
-            ]()
-        )
+        print(getattr(listing, kind.value)())
 
 
 def main() -> None:
