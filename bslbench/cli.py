@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bslbench import __version__
+from bslbench.cli_data import data
 from bslbench.cli_report import report
 from bslbench.cli_train import status, train
 from bslbench.cli_tune import tune
@@ -31,6 +32,9 @@ class Kind(StrEnum):
     backbones = "backbones"
     references = "references"
     grids = "grids"
+
+
+app.add_typer(data, name="data")
 
 
 def _version(asked: bool) -> None:
