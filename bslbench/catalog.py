@@ -18,9 +18,12 @@ from bslbench.config import Strict, validated
 from bslbench.errors import ConfigError, DataError, suggest
 
 Split = Literal["train", "valid", "test"]
-Format = Literal["user_lists", "pairs", "triples", "tsv", "json_lists"]
+Format = Literal["user_lists", "pairs", "triples", "tsv", "json_lists", "parquet"]
 
 CHUNK = 1 << 20
+LOCAL = Path("datasets.toml")
+"""The catalog of the working directory."""
+
 PLAIN_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 
 
@@ -66,6 +69,9 @@ class DatasetSpec(Strict):
     item_offset: int = Field(0, ge=0)
     split_seed: int = Field(0, description="seed of the validation hold-out")
     allow_overlap: bool = Field(False, description="a pair may be in two splits")
+    ids: dict[Literal["users", "items"], str] = Field(
+        {}, description="files of what users and items are called, if not by their numbers"
+    )
 
     @property
     def downloads(self) -> list[FileSpec]:
@@ -90,16 +96,20 @@ def load_catalog(path: Path | None = None) -> dict[str, DatasetSpec]:
     >>> load_catalog()["gowalla"].n_users
     29858
     """
-    packaged = Path(__file__).with_name("datasets.toml")
-    if not packaged.is_file():  # a checkout: it lies beside the package's folder
-        packaged = packaged.parents[1] / "datasets.toml"
-    local = Path("datasets.toml")
-    catalog = _read(packaged)
-    if local.is_file():
-        catalog |= _read(local)
+    catalog = packaged()
+    if LOCAL.is_file():
+        catalog |= read_catalog(LOCAL)
     if path is not None:
-        catalog |= _read(path)
+        catalog |= read_catalog(path)
     return catalog
+
+
+def packaged() -> dict[str, DatasetSpec]:
+    """Return the entries that come with the package."""
+    path = Path(__file__).with_name("datasets.toml")
+    if not path.is_file():  # a checkout: it lies beside the package's folder
+        path = path.parents[1] / "datasets.toml"
+    return read_catalog(path)
 
 
 def get(catalog: Mapping[str, DatasetSpec], name: str) -> DatasetSpec:
@@ -187,7 +197,14 @@ def difference(path: Path, file: FileSpec) -> str:
     return ""
 
 
-def _read(path: Path) -> dict[str, DatasetSpec]:
+def read_catalog(path: Path) -> dict[str, DatasetSpec]:
+    """Return the entries of one file.
+
+    Raises
+    ------
+    ConfigError
+        Naming the file, and the line or the key that is wrong.
+    """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bslbench import __version__
+from bslbench.cli_data import data
 from bslbench.cli_report import report
 from bslbench.cli_train import status, train
 from bslbench.cli_tune import tune
@@ -29,7 +30,11 @@ class Kind(StrEnum):
     datasets = "datasets"
     losses = "losses"
     backbones = "backbones"
+    references = "references"
     grids = "grids"
+
+
+app.add_typer(data, name="data")
 
 
 def _version(asked: bool) -> None:
@@ -145,17 +150,13 @@ def show_list(
     data: Data = None,
     catalog: Catalog = None,
 ) -> None:
-    """Show the datasets, losses, backbones or grids that are known."""
+    """Show the datasets, losses, backbones, references or grids that are known."""
     from bslbench.report import listing
 
     if kind is Kind.datasets:
         print(listing.datasets(data, catalog))
     else:
-        print(
-            {"losses": listing.losses, "backbones": listing.backbones, "grids": listing.grids}[
-                kind.value
-            ]()
-        )
+        print(getattr(listing, kind.value)())
 
 
 def main() -> None:

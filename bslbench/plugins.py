@@ -1,4 +1,4 @@
-"""Losses and backbones by name, ours or the user's own."""
+"""Losses, backbones and references by name; the first two ours or the user's own."""
 
 import hashlib
 import importlib
@@ -18,6 +18,7 @@ from bslbench.config import Scalar, TrainSettings
 from bslbench.errors import ConfigError, RunFailed, suggest
 
 NOT_HYPER = {"self", "data", "dim", "generator"}
+"""Arguments of a module that the engine fills in."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Plugin:
     name
         Name in the results: that of our table, else the class's.
     cls
-        An ``nn.Module``; its constructor's arguments are its hyper-parameters.
+        An ``nn.Module`` or a reference; its constructor's arguments are its hyper-parameters.
     spec
         What was asked for, ``FILE.py:CLASS`` with an absolute path or ``MODULE:CLASS``.
     path
@@ -39,7 +40,7 @@ class Plugin:
     """
 
     name: str
-    cls: type[nn.Module]
+    cls: type[Any]
     spec: str = ""
     path: str = ""
     source: str = ""
@@ -47,10 +48,11 @@ class Plugin:
     def parameters(self) -> dict[str, inspect.Parameter]:
         """Return the hyper-parameters by name."""
         signature = inspect.signature(self.cls.__init__)
+        given = NOT_HYPER if issubclass(self.cls, nn.Module) else {"self"}
         return {
             name: parameter
             for name, parameter in signature.parameters.items()
-            if name not in NOT_HYPER
+            if name not in given
             and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         }
 

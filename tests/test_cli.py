@@ -18,6 +18,7 @@ TRAIN = ["train", "--dataset", SMALL, "--set", "epochs=2", "--set", "n_negatives
 def bslbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Run a command in an empty folder; return its exit code, output and errors."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BSLBENCH_DATA", raising=False)
 
     def command(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["bslbench", *arguments])
@@ -166,6 +167,8 @@ def test_lists(bslbench) -> None:
     assert re.search(r"synthetic +embedded +2,000", out)
     _, out, _ = bslbench("list", "backbones")
     assert "mf" in out
+    _, out, _ = bslbench("list", "references")
+    assert "ease\n" in out and "lam=300.0" in out and "Steck, WWW 2019" in out
     _, out, _ = bslbench("list", "grids")
     assert "yelp2018-paper" in out
 

@@ -21,6 +21,9 @@ from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from bslbench.data.interactions import IntArray
 from bslbench.errors import DataError, suggest
@@ -105,12 +108,35 @@ def json_lists(data: bytes, where: str) -> Pairs:
     return users, np.array(flat, dtype=np.int64)
 
 
+def parquet(data: bytes, where: str) -> Pairs:
+    """Read the columns ``user`` and ``item`` of whole numbers from 0, as `data add` writes them."""
+    try:
+        table = pq.read_table(
+            pa.BufferReader(data), columns=["user", "item"], page_checksum_verification=True
+        )
+        columns = [table.column(name) for name in ("user", "item")]
+        for column in columns:
+            if not pa.types.is_integer(column.type) or column.null_count:
+                raise DataError(f"{where}: its users and items are not all whole numbers")
+        users, items = (pc.cast(column, pa.int64()).to_numpy() for column in columns)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        line = next(iter(str(error).splitlines()), "")
+        raise DataError(f"{where}: it cannot be read as Parquet: {line}") from error
+    for ids in (users, items):
+        outside = (ids < 0) | (ids > MAX_ID)
+        if outside.any():
+            row = int(outside.argmax())
+            raise DataError(f"{where}, row {row + 1}: {_fault(str(ids[row]))}")
+    return users, items
+
+
 READERS: dict[str, Reader] = {
     "user_lists": user_lists,
     "pairs": pairs,
     "triples": triples,
     "tsv": tsv,
     "json_lists": json_lists,
+    "parquet": parquet,
 }
 
 

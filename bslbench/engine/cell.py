@@ -41,7 +41,7 @@ from bslbench.losses import LOSSES
 from bslbench.losses.base import Loss, as_loss
 from bslbench.noise import Noise
 from bslbench.plugins import blaming, find
-from bslbench.references import REFERENCES
+from bslbench.references import REFERENCES, Reference
 from bslbench.seeding import generator
 from bslbench.training import Evaluation, Progress, train
 from bslbench.warmstart import als_tables
@@ -115,7 +115,9 @@ def _finish(
     seconds = {"load": perf_counter() - started}
     progress = Progress()
     if cell.backbone == REFERENCE:
-        scorer = REFERENCES[cell.loss](split, cell.seed)
+        started = perf_counter()
+        scorer = reference(cell).fit(split, cell.seed)
+        progress.seconds_train = perf_counter() - started
     else:
         backbone, progress = _train(cell, run, split, options.keep_every, bar, stop, show)
         scorer = _scorer(backbone, trained(cell))
@@ -203,6 +205,12 @@ def _train(
             show=tell,
         )
     return backbone, progress
+
+
+def reference(cell: Cell) -> Reference:
+    """Return the recommender of a cell that trains nothing."""
+    made: Callable[..., Reference] = REFERENCES[cell.loss]
+    return made(**cell.loss_params)
 
 
 def trained(cell: Cell) -> TrainSettings:

@@ -1,7 +1,7 @@
 """From a grid to its cells: names looked up, axes multiplied, every setting resolved."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,8 @@ def expand(
         raise ConfigError(f"grid '{grid.name}' has neither losses nor references")
     losses = [find(name, LOSSES, "loss") for name in grid.losses]
     backbones = [find(name, BACKBONES, "backbone") for name in grid.backbones]
-    for name in grid.references:
-        if name not in REFERENCES:
-            raise ConfigError(f"no reference named '{name}'{suggest(name, REFERENCES)}")
-    _check_keys(grid, losses, backbones)
+    references = [_reference(name) for name in grid.references]
+    _check_keys(grid, losses, backbones, references)
     if grid.selection == "test" and any(noise.labels == "same" for noise in grid.noises()):
         raise ConfigError(f"grid '{grid.name}': valid_noise acts on selection = \"valid\" only")
     presets = find_presets(grid.presets, losses + backbones)
@@ -63,7 +61,10 @@ def expand(
     for dataset in grid.datasets:
         loaded = load(dataset, data, catalog)
         made = itertools.chain(
-            _references(grid, loaded),
+            *(
+                _fitted(grid, presets, loaded, reference, noise)
+                for reference, noise in itertools.product(references, grid.noises())
+            ),
             *(
                 _trained(grid, presets, loaded, backbone, loss, noise)
                 for backbone, loss, noise in itertools.product(backbones, losses, grid.noises())
@@ -77,29 +78,49 @@ def expand(
     return list(cells.values())
 
 
-def _check_keys(grid: Grid, losses: list[Plugin], backbones: list[Plugin]) -> None:
-    known = set(TrainSettings.model_fields).union(*(p.parameters() for p in losses + backbones))
+def _reference(name: str) -> Plugin:
+    if name not in REFERENCES:
+        raise ConfigError(f"no reference named '{name}'{suggest(name, REFERENCES)}")
+    return Plugin(name, REFERENCES[name])
+
+
+def _check_keys(
+    grid: Grid, losses: list[Plugin], backbones: list[Plugin], references: list[Plugin]
+) -> None:
+    trained = [*losses, *backbones] if losses else []
+    known = set(TrainSettings.model_fields if losses else ())
+    known = known.union(*(plugin.parameters() for plugin in trained + references))
     for where, keys in [("set", grid.set), *(("override", o.set) for o in grid.override)]:
         for key in keys:
             if key not in known:
                 raise ConfigError(
-                    f"grid '{grid.name}': {where}: no loss, backbone or training setting here "
-                    f"has a '{key}'{suggest(key, known)}"
+                    f"grid '{grid.name}': {where}: no loss, backbone, reference or training "
+                    f"setting here has a '{key}'{suggest(key, known)}"
                 )
 
 
-def _references(grid: Grid, data: Interactions) -> Iterator[Cell]:
-    noises = [noise.of_data for noise in grid.noises()]
-    for name, noise, seed in itertools.product(grid.references, noises, grid.seed_list()):
+def _fitted(
+    grid: Grid, presets: list[Preset], data: Interactions, reference: Plugin, noise: Noise
+) -> Iterator[Cell]:
+    known = set(reference.parameters())
+    names = _names(data, REFERENCE, reference.name, noise)
+    for chosen, seed, origin in _choices(grid, presets, names, known):
+        params = reference.resolve(chosen)
+        try:
+            reference.cls(**params)  # a value that it cannot have is named before anything runs
+        except ConfigError as error:
+            raise ConfigError(f"grid '{grid.name}', {reference.name}: {error}") from error
         yield Cell(
             dataset=data.name,
             fingerprint=data.fingerprint,
             backbone=REFERENCE,
-            loss=name,
+            loss=reference.name,
             seed=seed,
             selection=grid.selection,
             eval_users=grid.eval_users,
-            noise=noise,
+            loss_params=params,
+            noise=noise.of_data,
+            origin=dict.fromkeys(known, "default") | origin,
         )
 
 
@@ -111,29 +132,11 @@ def _trained(
     loss: Plugin,
     noise: Noise,
 ) -> Iterator[Cell]:
-    names: dict[str, str | tuple[str, ...]] = {
-        "dataset": (data.name, unsplit(data.name)),
-        "backbone": backbone.name,
-        "loss": loss.name,
-        "noise": noise.text,
-    }
-    given: dict[str, Scalar | list[Scalar]] = dict(grid.set)
-    origin = dict.fromkeys(given, f"grid {grid.name}")
-    for override in grid.override:
-        if override.matches(**names):
-            given |= override.set
-            origin |= dict.fromkeys(override.set, f"grid {grid.name}, override")
-    for preset in reversed(presets):
-        if preset.matches(**names):
-            given = given | {k: v for k, v in preset.set.items() if k not in given}
-            origin = dict.fromkeys(preset.set, f"{preset.source} preset") | origin
     defaults, lacking = _loss_defaults(loss)
     known = {*TrainSettings.model_fields, *loss.parameters(), *backbone.parameters()} - lacking
-    given = {key: value for key, value in given.items() if key in known}
-    axes = [value if isinstance(value, list) else [value] for value in given.values()]
     where = f"grid '{grid.name}', {loss.name} on {backbone.name}"
-    for values, seed in itertools.product(itertools.product(*axes), grid.seed_list()):
-        chosen = dict(zip(given, values, strict=True))
+    names = _names(data, backbone.name, loss.name, noise)
+    for chosen, seed, origin in _choices(grid, presets, names, known):
         settings = {k: v for k, v in chosen.items() if k in TrainSettings.model_fields}
         train = validated(TrainSettings, defaults | settings, where)
         cell = Cell(
@@ -154,7 +157,42 @@ def _trained(
             backbone_path=backbone.spec,
         )
         sources = {key: f"loss {loss.name}" if key in defaults else "default" for key in known}
-        yield cell.model_copy(update={"origin": sources | {k: origin[k] for k in chosen}})
+        yield cell.model_copy(update={"origin": sources | origin})
+
+
+Names = Mapping[str, str | tuple[str, ...]]
+
+
+def _names(data: Interactions, backbone: str, loss: str, noise: Noise) -> Names:
+    """Return what the rules of overrides and presets are matched with."""
+    dataset = (data.name, unsplit(data.name))
+    return {"dataset": dataset, "backbone": backbone, "loss": loss, "noise": noise.text}
+
+
+def _choices(
+    grid: Grid, presets: list[Preset], names: Names, known: Set[str]
+) -> Iterator[tuple[dict[str, Scalar], int, dict[str, str]]]:
+    """Yield every choice of the settings in `known` that grid and presets make, for every seed.
+
+    Yields
+    ------
+    tuple
+        The values, the seed, and where each value comes from.
+    """
+    given: dict[str, Scalar | list[Scalar]] = dict(grid.set)
+    origin = dict.fromkeys(given, f"grid {grid.name}")
+    for override in grid.override:
+        if override.matches(**names):
+            given |= override.set
+            origin |= dict.fromkeys(override.set, f"grid {grid.name}, override")
+    for preset in reversed(presets):
+        if preset.matches(**names):
+            given = given | {k: v for k, v in preset.set.items() if k not in given}
+            origin = dict.fromkeys(preset.set, f"{preset.source} preset") | origin
+    given = {key: value for key, value in given.items() if key in known}
+    axes = [value if isinstance(value, list) else [value] for value in given.values()]
+    for values, seed in itertools.product(itertools.product(*axes), grid.seed_list()):
+        yield dict(zip(given, values, strict=True)), seed, {key: origin[key] for key in given}
 
 
 def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:

@@ -13,12 +13,13 @@ from statistics import median
 from time import perf_counter
 
 from bslbench.config import Cell
-from bslbench.engine.cell import built, evaluate, trained
+from bslbench.engine.cell import built, evaluate, reference, trained
 from bslbench.engine.executors import Part
 from bslbench.engine.failures import reason_of
 from bslbench.engine.inputs import Options, split_of
 from bslbench.engine.status import WORDS, span
 from bslbench.engine.store import Store
+from bslbench.memory import gigabytes
 from bslbench.training import Interrupted, train
 
 STEPS = 6
@@ -78,6 +79,9 @@ def plan(
             cost = _cost(todo[0], options)
             total += len(todo) * cost.seconds
             row |= {"epochs <=": str(todo[0].train.epochs)} | _shown(cost)
+        elif todo:
+            data = split_of(todo[0], options)
+            row |= {"memory": gigabytes(reference(todo[0]).n_bytes(data.n_users, data.n_items))}
         rows.append(row)
     states = Counter(store.run(cell.id).status() for cell in part.of(cells))
     counts = ", ".join(f"{states[state]} {word}" for state, word in WORDS.items() if states[state])

@@ -1,12 +1,14 @@
-"""Presets: settings for a dataset, backbone and loss that a grid may leave open."""
+"""Presets: settings for a dataset, backbone and loss or reference that a grid may leave open."""
 
 from pathlib import Path
+from typing import Any
 
 from bslbench.backbones import BACKBONES
 from bslbench.config import Preset, Strict, TrainSettings, read_toml, validated
 from bslbench.errors import ConfigError, suggest
 from bslbench.losses import LOSSES
 from bslbench.plugins import Plugin
+from bslbench.references import REFERENCES
 
 PRESETS = Path(__file__).parent.parent / "presets.toml"
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -45,11 +47,13 @@ def find_presets(choice: bool | str, plugins: list[Plugin]) -> list[Preset]:
 
 def _read(path: Path, plugins: list[Plugin]) -> list[Preset]:
     presets = validated(_File, read_toml(path), str(path)).preset
-    ours = [Plugin(name, cls) for table in (LOSSES, BACKBONES) for name, cls in table.items()]
+    tables: list[dict[str, Any]] = [LOSSES, BACKBONES, REFERENCES]
+    ours = [Plugin(name, cls) for table in tables for name, cls in table.items()]
     known = set(TrainSettings.model_fields).union(*(p.parameters() for p in [*ours, *plugins]))
     for key in [key for preset in presets for key in preset.set]:
         if key not in known:
             raise ConfigError(
-                f"{path}: no loss, backbone or training setting has a '{key}'{suggest(key, known)}"
+                f"{path}: no loss, backbone, reference or training setting has a '{key}'"
+                f"{suggest(key, known)}"
             )
     return presets

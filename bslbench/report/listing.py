@@ -1,4 +1,4 @@
-"""What is known: datasets, losses, backbones and grids, as plain text."""
+"""What is known: datasets, losses, backbones, references and grids, as plain text."""
 
 import inspect
 from pathlib import Path
@@ -12,7 +12,8 @@ from bslbench.config import Grid
 from bslbench.data.load import describe
 from bslbench.engine.grid import GRIDS
 from bslbench.losses import LOSSES
-from bslbench.plugins import find
+from bslbench.plugins import Plugin, find
+from bslbench.references import REFERENCES
 
 
 def datasets(data: Path | None = None, catalog: Path | None = None) -> str:
@@ -64,6 +65,21 @@ def backbones() -> str:
             ]
         )
     return tabulate(rows, ["backbone", "", "hyper-parameters", "source"])
+
+
+def references() -> str:
+    """Return each reference recommender with its formula, defaults and source."""
+    blocks = []
+    for name, reference in REFERENCES.items():
+        parameters = Plugin(name, reference).parameters()
+        lines = [
+            name,
+            reference.formula,
+            "  ".join(f"{key}={p.default}" for key, p in parameters.items()),
+            reference.source,
+        ]
+        blocks.append("\n  ".join(line for line in lines if line))
+    return "\n\n".join(blocks)
 
 
 def grids() -> str:

@@ -1,0 +1,253 @@
+"""Tables in files of others, read a chunk at a time: CSV, TSV, RecBole's .inter, Parquet.
+
+A table is text in columns with names. What cannot be read is a `DataError` of one line that names
+the file and the line, or the row of a Parquet file, both counted from 1.
+"""
+
+import codecs
+import csv
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from bslbench.errors import ConfigError, DataError, suggest
+
+BLOCK = 1 << 24
+"""Bytes of text read at a time: more than the longest line that there may be."""
+ROWS = 1 << 21
+"""Rows of Parquet read at a time."""
+HEADER = 1 << 20
+"""Bytes in which the names of a text's columns must end."""
+
+DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".inter": "\t"}
+PARQUET = (".parquet", ".pq")
+
+FAULTS = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError, EOFError)
+"""What Arrow raises on files that are not what they should be."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some rows of a table.
+
+    Attributes
+    ----------
+    table
+        Where they come from.
+    first
+        Number of the first of them among the table's rows, from 0.
+    columns
+        The columns asked for, in the order asked for; those of a text are binary.
+    """
+
+    table: "Table"
+    first: int
+    columns: tuple[pa.Array, ...]
+
+    def place(self, row: int) -> str:
+        """Name the file and the place in it of a row of the chunk."""
+        return self.table.place(self.first + row)
+
+
+class Table(ABC):
+    """A file of rows."""
+
+    names: list[str]
+    """Its columns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        """Yield all rows, once, with these columns of it."""
+
+    @abstractmethod
+    def place(self, row: int) -> str:
+        """Name the file and the place in it of a row counted from 0."""
+
+    def column(self, what: str, asked: str | None, usual: Sequence[str]) -> str | None:
+        """Return the name of the column for `what`: the one asked for, else the first usual one.
+
+        Names are compared by their letters and digits, without case and RecBole's ``:type``.
+
+        Raises
+        ------
+        ConfigError
+            If there is no column of the name asked for, or several could be meant.
+        """
+        if asked in self.names:
+            return asked
+        wanted = [asked] if asked else list(usual)
+        for short in map(_plain, wanted):
+            found = [name for name in self.names if _plain(name) == short]
+            if len(found) > 1:
+                several = ", ".join(found)
+                raise ConfigError(f"{self.path}: several columns may be its {what}: {several}")
+            if found:
+                return found[0]
+        if asked:
+            raise ConfigError(f"{self.path}: it has no column '{asked}'{self.hint(asked)}")
+        return None
+
+    def hint(self, asked: str) -> str:
+        """Return a suggestion for a name that is not there, on one line whatever the names are."""
+        return "".join(c if c.isprintable() else "?" for c in suggest(asked, self.names))[:400]
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.partition(":")[0].lower() if c.isalnum())
+
+
+def open_table(path: Path) -> Table:
+    """Return the table in a file, by the end of its name; ``.gz`` may follow.
+
+    Raises
+    ------
+    DataError
+        If it is no such file, has no columns, or cannot be read.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    kind = next((suffix for suffix in suffixes[::-1] if suffix != ".gz"), "")
+    if kind in PARQUET:
+        return _Parquet(path)
+    if kind in DELIMITERS:
+        return _Text(path, DELIMITERS[kind], quoted=kind == ".csv")
+    known = ", ".join([*DELIMITERS, *PARQUET])
+    raise DataError(f"{path}: its name ends in none of {known}")
+
+
+class _Text(Table):
+    """Lines of values between delimiters, the names of the columns on the first."""
+
+    def __init__(self, path: Path, delimiters: str, quoted: bool) -> None:
+        super().__init__(path)
+        self.quoted = quoted
+        with _readable(path), pa.input_stream(path, compression="detect") as stream:
+            start = bytes(stream.read(HEADER))
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(f"{path}: it is UTF-16; save it as UTF-8")
+        try:
+            header = start.removeprefix(codecs.BOM_UTF8).splitlines()[:1]
+            text = header[0].decode() if header else ""
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line 1: not UTF-8 at byte {error.start}") from error
+        self.delimiter = max(delimiters, key=text.count)
+        try:
+            self.names = next(csv.reader([text], **self._dialect(), strict=True), [])
+        except csv.Error as error:
+            raise DataError(f"{path}, line 1: {error}") from error
+        if len(self.names) < 2:
+            raise DataError(f"{path}, line 1: expected the names of two or more columns")
+
+    def _dialect(self) -> dict[str, Any]:
+        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        return {"delimiter": self.delimiter, "quoting": quoting}
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        twice = [name for name in columns if self.names.count(name) > 1]
+        if twice:
+            raise DataError(f"{self.path}, line 1: there are several columns '{twice[0]}'")
+        wrong: list[Any] = []
+
+        def stop(row: Any) -> str:
+            wrong.append(row)
+            return "error"
+
+        reading = pyarrow.csv.ReadOptions(use_threads=False, block_size=BLOCK)
+        parsing = pyarrow.csv.ParseOptions(
+            delimiter=self.delimiter,
+            quote_char='"' if self.quoted else False,
+            newlines_in_values=self.quoted,
+            ignore_empty_lines=False,
+            invalid_row_handler=stop,
+        )
+        converting = pyarrow.csv.ConvertOptions(
+            include_columns=list(dict.fromkeys(columns)),
+            column_types=dict.fromkeys(columns, pa.binary()),
+        )
+        first = 0
+        try:
+            with pyarrow.csv.open_csv(self.path, reading, parsing, converting) as reader:
+                for batch in reader:
+                    yield Chunk(self, first, tuple(batch.column(name) for name in columns))
+                    first += batch.num_rows
+        except FAULTS as error:
+            if wrong:
+                expected, found = wrong[0].expected_columns, wrong[0].actual_columns
+                where = self.place(wrong[0].number - 2)
+                raise DataError(f"{where}: expected {expected} columns, found {found}") from error
+            if "straddling" in str(error):
+                raise DataError(
+                    f"{self.place(first)} or later: a line of more than {BLOCK:,} bytes; "
+                    "is a quote left open?"
+                ) from error
+            raise DataError(f"{self.path}: {_line(error)}") from error
+
+    def place(self, row: int) -> str:
+        """Name the line on which a row starts: a value in quotes may have line ends of its own."""
+        number = row + 2
+        if self.quoted:
+            with (
+                pa.input_stream(self.path, compression="detect") as stream,
+                io.TextIOWrapper(stream, "utf-8-sig", "replace", newline="") as text,
+            ):
+                reader = csv.reader((line.replace("\0", " ") for line in text), **self._dialect())
+                try:
+                    for _ in zip(range(row + 1), reader, strict=False):
+                        pass
+                    number = reader.line_num + 1
+                except csv.Error:
+                    pass  # a field too long for it: count rows
+        return f"{self.path}, line {number}"
+
+
+class _Parquet(Table):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        with _readable(path):
+            self.file = pq.ParquetFile(path, page_checksum_verification=True)
+            self.names = self.file.schema_arrow.names
+
+    def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        wanted = list(dict.fromkeys(columns))
+        first = 0
+        with _readable(self.path):
+            batches = self.file.iter_batches(batch_size=ROWS, columns=wanted, use_threads=False)
+        while True:
+            with _readable(self.path):
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                chunk = Chunk(self, first, tuple(batch.column(name) for name in columns))
+            yield chunk
+            first += batch.num_rows
+
+    def place(self, row: int) -> str:
+        return f"{self.path}, row {row + 1}"
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what Arrow raises on a file into a `DataError`."""
+    try:
+        yield
+    except FAULTS as error:
+        raise DataError(f"{path}: it cannot be read: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """Return the first line of an error, not too long, nothing unprintable in it."""
+    text = next(iter(str(error).splitlines()), "") or type(error).__name__
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= 160 else shown[:157] + "..."

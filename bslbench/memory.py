@@ -1,0 +1,53 @@
+"""How much memory there is, so that what cannot fit is refused before it is begun."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bslbench.errors import RunFailed
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def available() -> int | None:
+    """Return the bytes that this process can still have, None where the system does not tell.
+
+    The smaller of what the machine has left and what a container's limit leaves.
+    """
+    return min(_left(), default=None)
+
+
+def _left() -> Iterator[int]:
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) * 1024
+    limit, used = (_lines(CGROUPS / f"memory.{name}") for name in ("max", "current"))
+    if limit and used and limit[0].isdigit():
+        cached = [
+            line.split()[1] for line in _lines(CGROUPS / "memory.stat") if "inactive_file" in line
+        ]
+        yield int(limit[0]) - int(used[0]) + sum(map(int, cached))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def require(n_bytes: int, what: str) -> None:
+    """Raise a `RunFailed` that names both figures unless `n_bytes` can be had."""
+    left = available()
+    if left is not None and n_bytes > left:
+        raise RunFailed(f"{what} needs {gigabytes(n_bytes)} of memory, {gigabytes(left)} are free")
+
+
+def gigabytes(n_bytes: float) -> str:
+    """Return an amount of memory as it is shown.
+
+    Examples
+    --------
+    >>> gigabytes(5.8e9)
+    '5.8 GB'
+    """
+    return f"{n_bytes / 1e9:.1f} GB"

@@ -1,0 +1,1 @@
+"""Interactions of the user's own: read, cleaned, split, catalogued; and given out again."""

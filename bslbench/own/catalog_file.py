@@ -1,0 +1,68 @@
+"""A ``datasets.toml`` of the user's: an entry added or replaced, every other line left as it is."""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+
+from bslbench.errors import ConfigError
+
+HEADER = re.compile(r"\s*\[\[?\s*(?P<key>[^\]]+?)\s*\]")
+
+
+def with_entry(text: str, name: str, entry: str, where: str) -> str:
+    """Return the text of a catalog with the entry `name` in it, in place of one that is there.
+
+    Raises
+    ------
+    ConfigError
+        If the text is no TOML, or written such that the old entry cannot be taken out of it.
+    """
+    before = _parsed(text, where)
+    if name in before:
+        text = "".join(_without(text.splitlines(keepends=True), name))
+    text = text + "\n" * (bool(text) and not text.endswith("\n")) + "\n" * bool(text) + entry
+    others = {key: value for key, value in before.items() if key != name}
+    after = _parsed(text, where)
+    if {key: value for key, value in after.items() if key != name} != others or name not in after:
+        raise ConfigError(f"{where}: take the entry '{name}' out of it by hand")
+    return text
+
+
+def _parsed(text: str, where: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}") from error
+
+
+def _without(lines: list[str], name: str) -> list[str]:
+    """Return the lines but those of the tables ``[name]`` and ``[name.*]``."""
+    kept, inside = [], False
+    for line in lines:
+        if header := HEADER.match(line):
+            inside = header["key"].partition(".")[0].strip(" \"'") == name
+        if not inside:
+            kept.append(line)
+    return kept
+
+
+def entry_text(
+    name: str, fields: Mapping[str, object], files: Mapping[str, Mapping[str, object]]
+) -> str:
+    """Return one entry as TOML: its fields, and a table for each of its files."""
+    tables = {name: fields} | {f"{name}.files.{split}": file for split, file in files.items()}
+    return "\n".join(
+        "\n".join(
+            [f"[{header}]", *(f"{key} = {_value(value)}" for key, value in table.items()), ""]
+        )
+        for header, table in tables.items()
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_value(entry)}" for key, entry in value.items()) + " }"
+    if isinstance(value, str):
+        value = "".join(c if c.isprintable() else "?" for c in value)
+    return json.dumps(value, ensure_ascii=False)
