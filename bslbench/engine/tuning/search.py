@@ -153,7 +153,7 @@ def search(
         while True:
             trials = {c.name: ledger.trials(c.name)[: budget.rounds] for c in entered}
             _check_hope(trials)
-            rounds = _rounds(trials, budget, study.lag, ledger)
+            rounds = rounds_of(trials, budget, study.lag, ledger)
             ended = sum(map(len, trials.values()))
             watcher.planned(max(rounds * len(entered), ended), ended)
             tasks = [
@@ -219,7 +219,9 @@ def _check_hope(trials: Mapping[str, Sequence[Trial]]) -> None:
             raise RunFailed(f"{name}: its first {HOPELESS} trials failed: {ended[0].reason}")
 
 
-def _rounds(trials: Mapping[str, Sequence[Trial]], budget: Budget, lag: int, ledger: Ledger) -> int:
+def rounds_of(
+    trials: Mapping[str, Sequence[Trial]], budget: Budget, lag: int, ledger: Ledger
+) -> int:
     """Return how many rounds there may be, by what they have cost so far.
 
     Every loss gets as many trials: a round is allowed if all that it will cost, and all that is
