@@ -1,7 +1,7 @@
 """A grid from its cells to its tables: what is to do, by whom, until nothing is left."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -123,7 +123,7 @@ class _Ledger:
         self.watcher.ended(job.cell, result.reason)
 
 
-def inline(jobs: Sequence[Job], listener: Listener, stop: Stop) -> None:
+def inline(jobs: Iterable[Job], listener: Listener, stop: Stop) -> None:
     """Run jobs one after the other in this process."""
     for job in jobs:
         if stop():

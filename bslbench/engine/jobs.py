@@ -1,6 +1,6 @@
 """What an executor is given and what it says: the same for one process, many, or a cluster."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -67,8 +67,11 @@ class Listener(Protocol):
         """A job has ended, one way or another."""
 
 
-Executor = Callable[[Sequence[Job], Listener, Stop], None]
-"""Runs jobs until they are through or it is told to stop; every started job is told as ended."""
+Executor = Callable[[Iterable[Job], Listener, Stop], None]
+"""Runs jobs until they are through or it is told to stop; every started job is told as ended.
+
+Jobs are asked for when there is room for one, and asked for again after one has ended.
+"""
 
 
 def perform(job: Job, stop: Stop, show: Callable[[Evaluation], None] = lambda _: None) -> Result:

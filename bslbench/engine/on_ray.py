@@ -7,7 +7,7 @@ sends along the state to go on from, and writes what comes back.
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -52,13 +52,13 @@ class OnRay:
     jobs: int | None
     timeout: float | None
 
-    def __call__(self, jobs: Sequence[Job], listener: Listener, stop: Stop) -> None:
+    def __call__(self, jobs: Iterable[Job], listener: Listener, stop: Stop) -> None:
         """Run jobs, as many at a time as fit."""
-        ray = _import_ray()
-        with _connected(ray, self.address), _token(ray, jobs[0].root.resolve()) as token:
+        ray, queue = _import_ray(), deque(jobs)
+        with _connected(ray, self.address), _token(ray, queue[0].root.resolve()) as token:
             driver = _Driver(self, ray, token, listener)
             try:
-                driver.drive(deque(map(_placeless, jobs)), stop)
+                driver.drive(deque(map(_placeless, queue)), stop)
             finally:
                 for task in driver.tasks.values():
                     task.claim.close()

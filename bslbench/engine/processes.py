@@ -8,8 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -42,15 +41,15 @@ class Processes:
     threads: int
     timeout: float | None = None
 
-    def __call__(self, jobs: Sequence[Job], listener: Listener, stop: Stop) -> None:
+    def __call__(self, jobs: Iterable[Job], listener: Listener, stop: Stop) -> None:
         """Run jobs, as many at a time as there are processes."""
-        queue = deque(jobs)
-        slots = [_Slot(self.threads, self.timeout) for _ in range(min(self.jobs, len(jobs)))]
+        feed = iter(jobs)
+        slots = [_Slot(self.threads, self.timeout) for _ in range(self.jobs)]
         try:
             while True:
                 for slot in slots:
-                    if not slot.busy and queue and not stop():
-                        slot.start(queue.popleft(), listener)
+                    if not slot.busy and not stop() and (job := next(feed, None)):
+                        slot.start(job, listener)
                 busy = [slot for slot in slots if slot.busy]
                 if not busy:
                     return

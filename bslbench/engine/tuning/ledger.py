@@ -69,6 +69,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "study.toml"
+        self._studies: dict[str, optuna.Study] = {}
 
     @property
     def begun(self) -> bool:
@@ -137,9 +138,11 @@ class Ledger:
         return optuna.storages.RDBStorage(f"sqlite:///{path}")
 
     def _study(self, name: str) -> optuna.Study:
-        return optuna.create_study(
-            study_name=name, storage=self._storage, direction="maximize", load_if_exists=True
-        )
+        if name not in self._studies:
+            self._studies[name] = optuna.create_study(
+                study_name=name, storage=self._storage, direction="maximize", load_if_exists=True
+            )
+        return self._studies[name]
 
     def _trials(self, name: str) -> list[Trial]:
         found = (_read(frozen) for frozen in self._study(name).get_trials(deepcopy=False))

@@ -1,6 +1,8 @@
 """The search: rounds of one trial for each loss, until the budget is spent."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import Protocol
@@ -74,41 +76,101 @@ class _Task:
     params: Params
     job: Job
 
-    @property
-    def title(self) -> str:
-        return f"{self.contender.name}, trial {self.number}"
 
+class _Feed:
+    """The trials as an executor asks for them, and what it tells of them.
 
-class _Round:
-    """Keeps what an executor tells of a batch of trials."""
+    An iterator that is exhausted for now: once a trial has ended, it may have more.
+    """
 
-    def __init__(self, tasks: Sequence[_Task], ledger: Ledger, watcher: Watcher) -> None:
-        self.tasks: dict[str, _Task] = {}
-        for task in tasks:  # two trials may try the same: the later one finds it done
-            self.tasks.setdefault(task.job.cell.id, task)
-        self.ledger = ledger
-        self.watcher = watcher
+    def __init__(
+        self,
+        study: Study,
+        entered: Sequence[Contender],
+        budget: Budget,
+        store: Store,
+        watcher: Watcher,
+        options: Options,
+    ) -> None:
+        self.study, self.entered, self.budget = study, entered, budget
+        self.store, self.options, self.watcher = store, options, watcher
+        self.ledger = Ledger(store.root / study.name)
         self.evaluated = watcher.evaluated
-        self.begun: dict[str, float] = {}
-        self.n_held = 0
+        self.trials: dict[str, list[Trial]] = {}
+        self.lacking = 0
+        self.ready: deque[_Task] = deque()
+        self.running: dict[str, tuple[_Task, float]] = {}
+        self.held: set[str] = set()
         self.unwritable = ""
+        self.looked = -math.inf
+
+    def __iter__(self) -> "_Feed":
+        return self
+
+    def __next__(self) -> Job:
+        if not self.ready and monotonic() - self.looked >= LOOK_EVERY:
+            self.look()
+        if not self.ready:
+            raise StopIteration
+        task = self.ready.popleft()
+        self.running[task.job.cell.id] = task, monotonic()
+        return task.job
+
+    def look(self) -> None:
+        """See what has ended, here or elsewhere, and what can be made now."""
+        self.trials = {c.name: self.ledger.trials(c.name) for c in self.entered}
+        _check_hope(self.trials)
+        if self.budget.rounds is not None:
+            self.trials = {name: t[: self.budget.rounds] for name, t in self.trials.items()}
+        rounds = rounds_of(self.trials, self.budget, self.study.lag, self.ledger)
+        ended = {name: len(trials) for name, trials in self.trials.items()}
+        self.lacking = sum(max(0, rounds - n) for n in ended.values())
+        self.watcher.planned(sum(ended.values()) + self.lacking, sum(ended.values()))
+        tasks = [task for contender in self.entered for task in self._tasks(contender, rounds)]
+        taken = {*self.running, *self.held}
+        for task in sorted(tasks, key=lambda task: task.number):
+            if task.job.cell.id not in taken:  # two trials may try the same: one after the other
+                self.ready.append(task)
+                taken.add(task.job.cell.id)
+        self.looked = monotonic()
+
+    def _tasks(self, contender: Contender, rounds: int) -> Iterator[_Task]:
+        """Yield the trials of a loss that have not ended and may know all that they are to know."""
+        trials = self.trials[contender.name]
+        ended = {trial.number for trial in trials}
+        first = next(number for number in range(len(trials) + 1) if number not in ended)
+        for number in range(first, min(first + self.study.lag, rounds)):
+            if number not in ended:
+                yield self._task(contender, trials, number)
+
+    def _task(self, contender: Contender, trials: Sequence[Trial], number: int) -> _Task:
+        study = self.study
+        history = [trial for trial in trials if trial.number <= number - study.lag]
+        space = contender.space
+        if number >= study.startup:
+            space, _ = widened(space, history, study.startup, contender.takes)
+        params = proposal(space, history, number, study.startup, study.seed, contender.name)
+        cell = contender.trial(params)
+        bar = bar_of(history, cell.train.epochs) if study.prune and cell.train else {}
+        job = Job(cell, self.store.root, self.options, bar)
+        return _Task(contender, number, space, params, job)
 
     def started(self, cell: Cell) -> None:
-        self.begun[cell.id] = monotonic()
-        self.watcher.started(cell, self.tasks[cell.id].title)
+        task, _ = self.running[cell.id]
+        self.running[cell.id] = task, monotonic()
+        self.watcher.started(cell, f"{task.contender.name}, trial {task.number}")
 
     def ended(self, job: Job, result: Result) -> None:
-        task = self.tasks[job.cell.id]
+        task, begun = self.running.pop(job.cell.id)
+        self.looked = -math.inf
         if result.kind in ("held", "interrupted", "unwritable"):
-            self.n_held += result.kind == "held"
+            self.held.add(job.cell.id)
             self.unwritable = self.unwritable or result.reason
             self.watcher.left(job.cell)
             return
         if result.kind == "failed":
-            seconds = monotonic() - self.begun[job.cell.id]
-            trial = Trial(
-                task.number, task.params, job.cell.id, "failed", {}, seconds, result.reason
-            )
+            spent = monotonic() - begun
+            trial = Trial(task.number, task.params, job.cell.id, "failed", {}, spent, result.reason)
         else:
             trial = _trial(task)
         self.ledger.add(task.contender.name, trial, task.space)
@@ -142,75 +204,28 @@ def search(
     ConfigError
         If the budget does not allow one round.
     RunFailed
-        If the first trials of a loss have all failed; the message has the last reason.
+        If the first trials of a loss have all failed; the message has the first reason.
     StoreError
         If the results cannot be written.
     Interrupted
         After SIGINT or SIGTERM: the running trials' states are kept.
     """
-    ledger = Ledger(store.root / study.name)
+    feed = _Feed(study, entered, budget, store, watcher, options)
+    feed.look()
     with stopping() as asked:
-        while True:
-            trials = {c.name: ledger.trials(c.name)[: budget.rounds] for c in entered}
-            _check_hope(trials)
-            rounds = _rounds(trials, budget, study.lag, ledger)
-            ended = sum(map(len, trials.values()))
-            watcher.planned(max(rounds * len(entered), ended), ended)
-            tasks = [
-                task
-                for contender in entered
-                for task in _ready(study, contender, trials[contender.name], rounds, store, options)
-            ]
-            if not tasks:
-                return trials
-            tasks.sort(key=lambda task: task.number)
-            batch = _Round(tasks, ledger, watcher)
-            tasks = list(batch.tasks.values())
-            execute([task.job for task in tasks], batch, asked)
-            if batch.unwritable:
-                raise StoreError(batch.unwritable)
+        while feed.lacking:
+            if feed.ready:
+                execute(feed, feed, lambda: asked() or bool(feed.unwritable))
+            else:
+                watcher.waiting(feed.lacking)
+                sleep(LOOK_EVERY)
+            if feed.unwritable:
+                raise StoreError(feed.unwritable)
             if asked():
                 raise Interrupted
-            if batch.n_held == len(tasks):
-                watcher.waiting(batch.n_held)
-                sleep(LOOK_EVERY)
-
-
-def _ready(
-    study: Study,
-    contender: Contender,
-    trials: Sequence[Trial],
-    rounds: int,
-    store: Store,
-    options: Options,
-) -> list[_Task]:
-    """Return the trials of a loss that have not ended and may know all that they are to know."""
-    ended = {trial.number for trial in trials}
-    first = next(number for number in range(len(trials) + 1) if number not in ended)
-    numbers = range(first, min(first + study.lag, rounds))
-    return [
-        _task(study, contender, trials, number, store, options)
-        for number in numbers
-        if number not in ended
-    ]
-
-
-def _task(
-    study: Study,
-    contender: Contender,
-    trials: Sequence[Trial],
-    number: int,
-    store: Store,
-    options: Options,
-) -> _Task:
-    history = [trial for trial in trials if trial.number <= number - study.lag]
-    space = contender.space
-    if number >= study.startup:
-        space, _ = widened(space, history, study.startup, contender.takes)
-    params = proposal(space, history, number, study.startup, study.seed, contender.name)
-    cell = contender.trial(params)
-    bar = bar_of(history, cell.train.epochs) if study.prune and cell.train else {}
-    return _Task(contender, number, space, params, Job(cell, store.root, options, bar))
+            feed.held.clear()
+            feed.look()
+    return feed.trials
 
 
 def _check_hope(trials: Mapping[str, Sequence[Trial]]) -> None:
@@ -219,7 +234,9 @@ def _check_hope(trials: Mapping[str, Sequence[Trial]]) -> None:
             raise RunFailed(f"{name}: its first {HOPELESS} trials failed: {ended[0].reason}")
 
 
-def _rounds(trials: Mapping[str, Sequence[Trial]], budget: Budget, lag: int, ledger: Ledger) -> int:
+def rounds_of(
+    trials: Mapping[str, Sequence[Trial]], budget: Budget, lag: int, ledger: Ledger
+) -> int:
     """Return how many rounds there may be, by what they have cost so far.
 
     Every loss gets as many trials: a round is allowed if all that it will cost, and all that is

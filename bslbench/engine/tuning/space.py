@@ -68,7 +68,7 @@ class Range:
 
     def side(self, value: Scalar) -> Literal[-1, 0, 1]:
         """Return -1 for a value on the low edge, 1 for one on the high edge, else 0."""
-        low, high = self._bounds()
+        low, high = self._scaled(self.low), self._scaled(self.high)
         place = (self._scaled(float(value)) - low) / (high - low)
         return -1 if place <= EDGE else 1 if place >= 1 - EDGE else 0
 

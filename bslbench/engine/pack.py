@@ -1,0 +1,158 @@
+"""Packs: a grid's results in one file, so that others compare with them and retrain nothing.
+
+A zip archive. ``pack.json`` says what it is and has the sha256 of every other file: the grid's
+folder under ``grid/``, and of each run settings, versions, metrics and ranks under ``runs/<id>/``.
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bslbench import __version__
+from bslbench.config import PROTOCOL, Cell, read_toml
+from bslbench.engine.store import Store, sha256, write_atomically
+from bslbench.errors import ConfigError, DataError, suggest
+
+VERSION = 1
+MANIFEST = "pack.json"
+OF_GRID = ("grid.toml", "metrics.csv", "runs.csv", "study.toml", "trials.csv", "tuned.toml")
+"""Of a grid's folder; the last three if it was tuned."""
+OF_RUN = ("run.json", "metrics.csv", "curve.csv", "ranks.npz")
+NAMES = re.compile(r"grid/[\w.-]+|runs/[\w-][\w.-]*/[\w.-]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The content of a pack, checked.
+
+    Attributes
+    ----------
+    grid
+        The grid's name.
+    files
+        Bytes by path, without the manifest.
+    where
+        What errors call it.
+    """
+
+    grid: str
+    files: Mapping[str, bytes]
+    where: str
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The grid's cells, in the order of their ids.
+
+        Raises
+        ------
+        DataError
+            If one is not what its id says.
+        """
+        ids = {path.split("/")[1] for path in self.files if path.startswith("runs/")}
+        return [self._cell(run_id) for run_id in sorted(ids)]
+
+    def _cell(self, run_id: str) -> Cell:
+        try:
+            info = json.loads(self.files[f"runs/{run_id}/run.json"])
+            cell = Cell.model_validate(info["canonical"])
+        except (KeyError, ValueError) as error:
+            raise DataError(f"{self.where}: the settings of {run_id} cannot be read") from error
+        if cell.id != run_id:
+            raise DataError(f"{self.where}: {run_id} has the settings of {cell.id}")
+        return cell
+
+    def text(self, name: str) -> str | None:
+        """Return a file of the grid's folder, None if it is not there."""
+        content = self.files.get(f"grid/{name}")
+        return None if content is None else content.decode()
+
+    def unpack(self, root: Path, grid: str) -> None:
+        """Write the pack as a results folder, its grid under another name."""
+        for path, content in self.files.items():
+            place = root / (f"{grid}/{path[5:]}" if path.startswith("grid/") else path)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(place, content)
+
+
+def pack_grid(results: Path, grid: str) -> bytes:
+    """Return a grid's pack; equal results give equal bytes.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such grid, or it has runs that are not finished.
+    """
+    folder = results / grid
+    if not (folder / "grid.toml").is_file():
+        known = [file.parent.name for file in results.glob("*/grid.toml")]
+        raise ConfigError(f"no results of a grid '{grid}' in {results}{suggest(grid, known)}")
+    ids = [cell["id"] for cell in read_toml(folder / "grid.toml")["cells"]]
+    store = Store(results)
+    if lacking := [run_id for run_id in ids if not store.run(run_id).whole()]:
+        raise ConfigError(
+            f"grid '{grid}': {len(lacking)} of {len(ids)} runs are not finished, "
+            f"such as {lacking[0]}; train the grid again"
+        )
+    files = {f"grid/{n}": folder / n for n in OF_GRID if (folder / n).is_file()}
+    for run_id in ids:
+        files |= {f"runs/{run_id}/{name}": store.run(run_id).file(name) for name in OF_RUN}
+    content = {path: file.read_bytes() for path, file in sorted(files.items())}
+    manifest = {
+        "pack": VERSION,
+        "grid": grid,
+        "protocol": PROTOCOL,
+        "bslbench": __version__,
+        "files": {path: sha256(data) for path, data in content.items()},
+    }
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as out:
+        for path, data in {MANIFEST: json.dumps(manifest, indent=1).encode(), **content}.items():
+            kind = zipfile.ZIP_STORED if path.endswith(".npz") else zipfile.ZIP_DEFLATED
+            out.writestr(zipfile.ZipInfo(path), data, kind)
+    return archive.getvalue()
+
+
+def read_pack(content: bytes, where: str) -> Pack:
+    """Return a pack, every file of it checked.
+
+    Raises
+    ------
+    DataError
+        If it is damaged or no pack, or was made under another version of the protocol.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = [name for name in archive.namelist() if name != MANIFEST]
+            manifest = json.loads(archive.read(MANIFEST))
+            if manifest["pack"] != VERSION:
+                raise DataError(f"{where}: a pack of version {manifest['pack']}, not {VERSION}")
+            files = dict(_checked(archive, names, manifest["files"], where))
+            grid, protocol = str(manifest["grid"]), manifest["protocol"]
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes make zipfile, zlib and json raise a dozen kinds
+        raise DataError(f"{where} cannot be read as a pack: {error}") from error
+    if protocol != PROTOCOL:
+        raise DataError(
+            f"{where}: made under version {protocol} of the protocol, this is version {PROTOCOL}: "
+            "the figures do not compare"
+        )
+    return Pack(grid, files, where)
+
+
+def _checked(
+    archive: zipfile.ZipFile, names: list[str], sums: Mapping[str, Any], where: str
+) -> Iterator[tuple[str, bytes]]:
+    if sorted(names) != sorted(sums):
+        raise DataError(f"{where}: its files are not those that it lists")
+    for name in names:
+        content = archive.read(name)
+        if not NAMES.fullmatch(name) or sha256(content) != sums[name]:
+            raise DataError(f"{where}: {name} is not the file that was packed")
+        yield name, content
