@@ -55,15 +55,24 @@ def report(
         Path | None,
         typer.Option("--figures", help="Folder for figures: all there are, or those of --figure."),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write one page with all tables, figures, filters."),
+    ] = None,
     results: Results = Path("results"),
     data: Data = None,
     catalog: Catalog = None,
 ) -> None:
-    """Show the results of a grid as a table, or draw them."""
+    """Show the results of a grid as a table, as figures, or as a page with all there is."""
+    from functools import partial
+
     from rich.console import Console
 
+    from bslbench.catalog import load_catalog
+    from bslbench.data.load import load
     from bslbench.engine.store import write_atomically
     from bslbench.report.compare import BEST, with_baseline
+    from bslbench.report.page import report_page, table_page
     from bslbench.report.pairs import significance
     from bslbench.report.published import published_table
     from bslbench.report.render import format_of, render
@@ -72,7 +81,7 @@ def report(
     from bslbench.report.tables import TABLES
 
     if figure or figures:
-        if (fmt, baseline, against, table) != (None, None, None, "main"):
+        if (fmt, baseline, against, page, table) != (None, None, None, None, "main"):
             raise ConfigError("--figure and --figures draw: leave out the options of tables")
         print(_draw(results, grid, figure, figures, out, metrics, data, catalog), end="")
         return
@@ -80,23 +89,33 @@ def report(
         raise ConfigError(f"no table named '{table}'{suggest(table, TABLES)}")
     if against and (baseline or table != "main"):
         raise ConfigError("--against makes its own table: leave out --baseline and --table")
+    if page:
+        if (fmt, out, baseline, against, table) != (None, None, None, None, "main"):
+            raise ConfigError("--html writes a page of its own: leave out the options of tables")
+        fmt, out = Format.html, page
     form = fmt.value if fmt else format_of(out) if out else "console"
     name = grid or latest_grid(results)
     with Console(stderr=True).status("reading") as shown:
-        if against:
-            made = published_table(results, name, metrics, against=against)
-        elif table == "significance":
-            made = significance_table(results, name, metrics, baseline=baseline, tell=shown.update)
+        if form == "html" and table == "main" and not (baseline or against):
+            loader = partial(load, data=data, catalog=load_catalog(catalog))
+            text = report_page(results, name, metrics, loader, shown.update)
         else:
-            made = TABLES[table](results, name, metrics)
-            if baseline:
-                made = with_baseline(made, baseline)
-            if table == "main":
-                wanted = metrics or PRIMARY
-                loaded = Results.load(results, name)
-                found = significance(loaded, wanted, baseline or BEST, shown.update)
-                made = with_significance(made, found)
-    text = render(made, form, styled=False if out else None)
+            if against:
+                made = published_table(results, name, metrics, against=against)
+            elif table == "significance":
+                made = significance_table(
+                    results, name, metrics, baseline=baseline, tell=shown.update
+                )
+            else:
+                made = TABLES[table](results, name, metrics)
+                if baseline:
+                    made = with_baseline(made, baseline)
+                if table == "main":
+                    loaded = Results.load(results, name)
+                    found = significance(loaded, metrics or PRIMARY, baseline or BEST, shown.update)
+                    made = with_significance(made, found)
+            styled = False if out else None
+            text = table_page(made) if form == "html" else render(made, form, styled=styled)
     if out:
         write_atomically(out, text)
     else:

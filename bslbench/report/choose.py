@@ -46,6 +46,6 @@ def chosen(results: Results) -> dict[Case, list[Run]]:
 
 
 def tuned_away(results: Results, kept: Mapping[Case, list[Run]]) -> int:
-    """Return how many settings stand behind the chosen ones."""
+    """Return how many settings of the cases kept stand behind the chosen ones."""
     keys = {(case_of(run), run.key) for run in results.runs if run.id in results.finished}
-    return len(keys) - len(kept)
+    return sum(case in kept for case, _ in keys) - len(kept)

@@ -53,6 +53,7 @@ def long_table(results: Path, grid: str, metrics: Sequence[str] | None = None) -
         within=("dataset", "noise"),
         stamp=loaded.stamp,
         says="test split",
+        notes=["best and second among the rows of the same dataset and noise"],
         problems=problems(loaded),
         footer=footer(loaded),
     )

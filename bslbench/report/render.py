@@ -1,7 +1,6 @@
 """How a table looks: on a console, in Markdown, LaTeX, CSV and HTML."""
 
 import csv
-import html
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -13,9 +12,10 @@ from tabulate import tabulate
 
 from bslbench.errors import ConfigError, suggest
 from bslbench.report.console import console
-from bslbench.report.dialects import HTML, MARKDOWN, TEX
-from bslbench.report.table import Column, Entry, Table, figure
-from bslbench.report.text import cell, notes, sections, shown_columns, shown_rows
+from bslbench.report.dialects import MARKDOWN, TEX
+from bslbench.report.html import html_table
+from bslbench.report.table import Column, Entry, Table
+from bslbench.report.text import notes, sections, shown_columns
 
 Format = Literal["console", "markdown", "latex", "csv", "html"]
 
@@ -61,7 +61,7 @@ def render(
     """
     if fmt == "console":
         return console(table, width, styled)
-    formats = {"markdown": _markdown, "latex": _latex, "csv": _csv, "html": _html}
+    formats = {"markdown": _markdown, "latex": _latex, "csv": _csv, "html": html_table}
     if fmt not in formats:
         raise ConfigError(f"no format named '{fmt}'{suggest(fmt, get_args(Format))}")
     return formats[fmt](table)
@@ -157,31 +157,3 @@ def _records(entries: Sequence[Entry], column: Column) -> dict[str, list[float |
     if any(e.mark for e in entries):
         made[f"{column.label} mark"] = [e.mark for e in entries]
     return made
-
-
-def _html(table: Table) -> str:
-    columns = shown_columns(table)
-    lines = ["<figure>", f"<table>\n<caption>{HTML.escape(table.title)}</caption>", "<thead>"]
-    if any(column.group for column in columns):
-        spans = [
-            (group, len(list(members))) for group, members in groupby(c.group for c in columns)
-        ]
-        cells = "".join(f'<th colspan="{span}">{HTML.escape(group)}</th>' for group, span in spans)
-        lines.append(f'<tr class="groups">{cells}</tr>')
-    heads = "".join(f'<th scope="col">{HTML.escape(column.name)}</th>' for column in columns)
-    lines.append(f"<tr>{heads}</tr>\n</thead>\n<tbody>")
-    for row in shown_rows(table):
-        lines.append(f"<tr>{''.join(map(_td, row, columns))}</tr>")
-    lines.append("</tbody>\n</table>\n<figcaption>")
-    lines += [f"<p>{note}</p>" for note in notes(table, HTML)]
-    return "\n".join([*lines, "</figcaption>\n</figure>"]) + "\n"
-
-
-def _td(entry: Entry, column: Column) -> str:
-    sort = "" if entry.value is None else f' data-value="{entry.value!r}"'
-    content = cell(entry, column, HTML)
-    if entry.each:
-        values = ", ".join(f"{name} {figure(v, column.spec)}" for name, v in entry.each)
-        content = f"<details><summary>{content}</summary>{html.escape(values)}</details>"
-    side = ' class="right"' if column.align == "right" else ""
-    return f"<td{side}{sort}>{content}</td>"

@@ -9,6 +9,7 @@ from typing import Literal
 from bslbench.report.choose import Case, chosen, tuned_away
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import losses_in_order, of_the_best, titles
+from bslbench.report.levels import noise_text
 from bslbench.report.results import Results, Run
 
 COLUMNS = {"Recall@20": "recall", "NDCG@20": "ndcg"}
@@ -18,7 +19,8 @@ COLUMNS = {"Recall@20": "recall", "NDCG@20": "ndcg"}
 def learning(results: Results, metric: str, over: Literal["epochs", "seconds"]) -> Chart:
     """Return the learning curves of a grid: the mean over seeds, each seed thin behind it.
 
-    The mean goes as far as all seeds do; over seconds, so does their mean time at each epoch.
+    The mean goes as far as all seeds do; over seconds, so does their mean time at each epoch. Of a
+    grid that varies noise the runs without any are shown.
 
     Raises
     ------
@@ -28,6 +30,9 @@ def learning(results: Results, metric: str, over: Literal["epochs", "seconds"]) 
     if metric not in COLUMNS:
         raise Nothing(f"learning curves are kept of {' and '.join(COLUMNS)}, not of {metric}")
     kept = chosen(results)
+    noises = {case.noise for case in kept}
+    clean = {case: runs for case, runs in kept.items() if not noise_text(dict(case.noise))}
+    kept = clean or kept
     names = titles(kept)
     panels: defaultdict[str, list[Series]] = defaultdict(list)
     for case, runs in kept.items():
@@ -36,6 +41,7 @@ def learning(results: Results, metric: str, over: Literal["epochs", "seconds"]) 
             panels[names[case]].append(_series(case, curves, COLUMNS[metric], over))
     if not panels:
         raise Nothing("no finished run has a learning curve")
+    without = " without noise" if clean and len(noises) > 1 else ""
     splits = " and ".join(sorted({run.selection for run in results.runs}))
     return Chart(
         over,
@@ -44,8 +50,8 @@ def learning(results: Results, metric: str, over: Literal["epochs", "seconds"]) 
         tuple(Panel(title, tuple(series)) for title, series in panels.items()),
         kind="curves",
         caption=(
-            f"Learning curves over {over}: mean over seeds, each seed thin, the best of the mean "
-            f"ringed{of_the_best(tuned_away(results, kept))}"
+            f"Learning curves{without} over {over}: mean over seeds, each seed thin, the best of "
+            f"the mean ringed{of_the_best(tuned_away(results, kept))}"
         ),
         order=losses_in_order(results),
     )
