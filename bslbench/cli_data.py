@@ -10,6 +10,7 @@ from bslbench.options import Catalog, Data
 
 if TYPE_CHECKING:
     from bslbench.own.facts import Facts
+    from bslbench.own.split import How
 
 data = typer.Typer(
     no_args_is_help=True,
@@ -83,7 +84,7 @@ def add(
     if not dry_run:
         check_name(name, where, entries, force)
     columns = Columns(user, item, time, rating, min_rating)
-    how = split.value if split else None
+    how: How | None = split.value if split else None
     own = prepare(name, files, columns, k_core=k_core, how=how, seed=seed)
     tally = [f"{count:,} {what}" for what, count in own.pairs.tally.items()]
     print(", ".join(tally))
