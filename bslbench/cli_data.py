@@ -112,7 +112,7 @@ def show(
 
     known = load_catalog(catalog)
     loaded = load(name, folder, known)
-    ids = ids_of(known, name, (loaded.n_users, loaded.n_items), folder)
+    ids = ids_of(known, name, loaded, folder)
     _show(get(known, split_name(name)[0]).title, Facts.of(loaded))
     print(f"most popular: {', '.join(popular(loaded, ids))}")
     print(f"fingerprint {loaded.fingerprint}")
@@ -142,7 +142,7 @@ def export(
 
     known = load_catalog(catalog)
     loaded = load(name, folder, known)
-    ids = ids_of(known, name, (loaded.n_users, loaded.n_items), folder)
+    ids = ids_of(known, name, loaded, folder)
     where = out or Path("".join(c if c.isalnum() or c in "-_." else "_" for c in name))
     split = hold_out(loaded, selection.value)
     write(split, ids, fmt.value, where, force=force)
