@@ -10,11 +10,12 @@ import typer
 
 from bslbench import __version__
 from bslbench.cli_data import data
+from bslbench.cli_eval import evaluate
 from bslbench.cli_report import report
 from bslbench.cli_train import status, train
 from bslbench.cli_tune import tune
 from bslbench.errors import BslbenchError, ConfigError, DownloadError
-from bslbench.options import Catalog, Data, Results, number
+from bslbench.options import Catalog, Data
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -115,32 +116,7 @@ app.command(epilog="Example: bslbench tune --dataset synthetic --loss sl --loss 
 app.command(epilog="Example: bslbench status --grid quick")(status)
 
 
-@app.command(name="eval", epilog="Example: bslbench eval synthetic-mf-sl-s0 --k 1,3,100")
-def evaluate(
-    run: Annotated[str, typer.Argument(help="Run id, the beginning of one, or its folder.")],
-    k: Annotated[str, typer.Option("--k", help="Cut-offs, 1 to 100.")] = "5,10,20,50",
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", help="Metric, repeatable; default all.")
-    ] = None,
-    results: Results = Path("results"),
-) -> None:
-    """Compute any metric at any cut-off up to 100 from the ranks a run has kept."""
-    from tabulate import tabulate
-
-    from bslbench.evaluation.metrics import METRICS, summary
-    from bslbench.evaluation.ranking import Ranks
-
-    folder = _run_folder(run, results)
-    ranks = Ranks.load(folder / "ranks.npz")
-    cutoffs = tuple(number(part, "--k") for part in k.split(","))
-    values = summary(ranks, cutoffs, tuple(metric or METRICS))
-    table = {name: [name] for name, _, _ in values}
-    for name, _, value in values:
-        table[name].append(f"{value:.5f}")
-    print(tabulate(list(table.values()), ["test", *(f"@{c}" for c in cutoffs)], "simple"))
-    print(f"\n{folder.name}: {len(ranks.users)} users, {ranks.n_skipped} skipped")
-
-
+app.command(name="eval", epilog="Example: bslbench eval synthetic-mf-sl-s0 --k 1,3,100")(evaluate)
 app.command(epilog="Example: bslbench report --grid quick --out table.tex")(report)
 
 
@@ -175,14 +151,3 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def _run_folder(run: str, results: Path) -> Path:
-    if (Path(run) / "ranks.npz").exists():
-        return Path(run)
-    found = sorted(path.parent for path in (results / "runs").glob(f"{run}*/ranks.npz"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ConfigError(f"no finished run '{run}' in {results / 'runs'}")
-    raise ConfigError(f"'{run}' is the beginning of {len(found)} runs, such as {found[0].name}")

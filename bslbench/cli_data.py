@@ -10,6 +10,7 @@ from bslbench.options import Catalog, Data
 
 if TYPE_CHECKING:
     from bslbench.own.facts import Facts
+    from bslbench.own.split import How
 
 data = typer.Typer(
     no_args_is_help=True,
@@ -83,7 +84,7 @@ def add(
     if not dry_run:
         check_name(name, where, entries, force)
     columns = Columns(user, item, time, rating, min_rating)
-    how = split.value if split else None
+    how: How | None = split.value if split else None
     own = prepare(name, files, columns, k_core=k_core, how=how, seed=seed)
     tally = [f"{count:,} {what}" for what, count in own.pairs.tally.items()]
     print(", ".join(tally))
@@ -111,7 +112,7 @@ def show(
 
     known = load_catalog(catalog)
     loaded = load(name, folder, known)
-    ids = ids_of(known, name, (loaded.n_users, loaded.n_items), folder)
+    ids = ids_of(known, name, loaded, folder)
     _show(get(known, split_name(name)[0]).title, Facts.of(loaded))
     print(f"most popular: {', '.join(popular(loaded, ids))}")
     print(f"fingerprint {loaded.fingerprint}")
@@ -141,7 +142,7 @@ def export(
 
     known = load_catalog(catalog)
     loaded = load(name, folder, known)
-    ids = ids_of(known, name, (loaded.n_users, loaded.n_items), folder)
+    ids = ids_of(known, name, loaded, folder)
     where = out or Path("".join(c if c.isalnum() or c in "-_." else "_" for c in name))
     split = hold_out(loaded, selection.value)
     write(split, ids, fmt.value, where, force=force)

@@ -20,6 +20,8 @@ Score = Literal["cosine", "inner"]
 Selection = Literal["valid", "test"]
 REFERENCE = "reference"
 """Stands as the backbone of recommenders that no gradient trains."""
+EXTERNAL = "external"
+"""Stands as the backbone of recommenders that were trained elsewhere."""
 LATER: dict[str, Any] = {"later": True}
 """``json_schema_extra`` of a field younger than the protocol's version: at its default it stays out
 of the id, so that cells from before it keep theirs."""

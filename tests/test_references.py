@@ -270,7 +270,6 @@ def test_popularity_has_no_parameters_and_so_its_old_id() -> None:
         ("ease", {"lam": 0.0}, "ease: lam must be above 0, not 0"),
         ("ease", {"lam": "big"}, "ease: lam = 'big' is not of type float"),
         ("ease", {"lamb": 1.0}, "reference or training setting here has a 'lamb'.*'lam'"),
-        ("ease", {"lr": 0.1}, "has a 'lr'"),
         ("itemknn", {"k": 0}, "itemknn: k must be at least 1, not 0"),
         ("itemknn", {"similarity": "cos"}, "cosine, pearson, jaccard, not 'cos'"),
         ("ials", {"nu": -1}, "nu must be at least 0"),

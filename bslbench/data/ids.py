@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bslbench.catalog import DatasetSpec, data_dir, get, split_name
-from bslbench.data.interactions import IntArray
+from bslbench.data.interactions import IntArray, Interactions
 from bslbench.errors import DataError
 
 I32 = npt.NDArray[np.int32]
@@ -71,7 +71,7 @@ class Ids:
 def ids_of(
     catalog: Mapping[str, DatasetSpec],
     dataset: str,
-    sizes: tuple[int, int],
+    interactions: Interactions,
     data: Path | None = None,
 ) -> Ids:
     """Return what the users and items of a dataset are called: their numbers, if nothing else.
@@ -80,8 +80,8 @@ def ids_of(
     ----------
     dataset
         Its name; modifiers do not matter.
-    sizes
-        n_users and n_items.
+    interactions
+        It, loaded.
 
     Raises
     ------
@@ -89,6 +89,7 @@ def ids_of(
         If a file of ids is missing, or has not one id for each.
     """
     spec = get(catalog, split_name(dataset)[0])
+    sizes = interactions.n_users, interactions.n_items
     sides = []
     for side, size in zip(("users", "items"), sizes, strict=True):
         if side not in spec.ids:

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -56,12 +59,21 @@ class Chunk:
         """Name the file and the place in it of a row of the chunk."""
         return self.table.place(self.first + row)
 
+    def filled(self) -> npt.NDArray[np.int64]:
+        """Return which rows of the chunk are not blank: a blank line of a text is a row, too."""
+        if not self.table.lines:
+            return np.arange(len(self.columns[0]))
+        length = sum(pc.binary_length(column).to_numpy() for column in self.columns)
+        return np.flatnonzero(length)
+
 
 class Table(ABC):
     """A file of rows."""
 
     names: list[str]
     """Its columns."""
+    lines = True
+    """Whether it is text, in lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -213,6 +225,8 @@ class _Text(Table):
 
 
 class _Parquet(Table):
+    lines = False
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         with _readable(path):

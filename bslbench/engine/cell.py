@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from bslbench.backbones import BACKBONES, Backbone
 from bslbench.backbones.base import start_from
-from bslbench.config import REFERENCE, Cell, Selection, TrainSettings
+from bslbench.config import EXTERNAL, REFERENCE, Cell, Selection, TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.data.noise import false_negative_share, realised
 from bslbench.engine.failures import recording_failure
@@ -35,7 +35,7 @@ from bslbench.engine.store import (
 from bslbench.errors import RunFailed
 from bslbench.evaluation.groups import fairness
 from bslbench.evaluation.metrics import per_user, summary
-from bslbench.evaluation.ranking import TOP, EmbeddingScorer, Scorer, rank_all
+from bslbench.evaluation.ranking import TOP, EmbeddingScorer, Ranks, Scorer, rank_all
 from bslbench.evaluation.spread import METRICS, Probe
 from bslbench.losses import LOSSES
 from bslbench.losses.base import Loss, as_loss
@@ -45,6 +45,9 @@ from bslbench.references import REFERENCES, Reference
 from bslbench.seeding import generator
 from bslbench.training import Evaluation, Progress, train
 from bslbench.warmstart import als_tables
+
+Ranker = Callable[[Interactions, Selection], Ranks]
+"""Ranks all items for the users of a split."""
 
 SHOW_EVERY = 1.0
 """Seconds between two writes of what ``status`` shows of a run."""
@@ -56,6 +59,7 @@ def run_cell(
     options: Options = DEFAULTS,
     *,
     bar: Bar = MappingProxyType({}),
+    ranker: Ranker | None = None,
     stop: Callable[[], bool] = lambda: False,
     show: Callable[[Evaluation], None] = lambda evaluation: None,
 ) -> bool:
@@ -65,6 +69,8 @@ def run_cell(
     ----------
     bar
         By epoch, the best Recall@20 so far that the run needs to go on.
+    ranker
+        What ranks test for a cell that was neither trained nor fitted here.
 
     Returns
     -------
@@ -97,7 +103,7 @@ def run_cell(
         if bar and past(run, cell, bar):
             raise Pruned
         with recording_failure(run):
-            _finish(cell, run, options, bar, stop, show)
+            _finish(cell, run, options, bar, ranker, stop, show)
         run.file("progress.json").unlink(missing_ok=True)
         return True
 
@@ -107,6 +113,7 @@ def _finish(
     run: Run,
     options: Options,
     bar: Bar,
+    ranker: Ranker | None,
     stop: Callable[[], bool],
     show: Callable[[Evaluation], None],
 ) -> None:
@@ -114,11 +121,12 @@ def _finish(
     split = split_of(cell, options)
     seconds = {"load": perf_counter() - started}
     progress = Progress()
+    scorer: Scorer | None = None
     if cell.backbone == REFERENCE:
         started = perf_counter()
         scorer = reference(cell).fit(split, cell.seed)
         progress.seconds_train = perf_counter() - started
-    else:
+    elif ranker is None:
         backbone, progress = _train(cell, run, split, options.keep_every, bar, stop, show)
         scorer = _scorer(backbone, trained(cell))
         if options.save_model:
@@ -126,7 +134,7 @@ def _finish(
             write_atomically(run.file("model.safetensors"), save({"users": users, "items": items}))
     seconds |= {"train": progress.seconds_train, "eval": progress.seconds_eval}
     started = perf_counter()
-    rows, outcome = _rank(scorer, split, cell, run)
+    rows, outcome = _rank(ranker or _all_items(scorer, cell), split, cell, run)
     rows += _spread(progress)
     seconds["test"] = perf_counter() - started
     outcome |= _noise(cell, split)
@@ -287,13 +295,24 @@ def evaluate(
     return float(per_user(ranks, "Recall", 20).mean()), float(per_user(ranks, "NDCG", 20).mean())
 
 
+def _all_items(scorer: Scorer | None, cell: Cell) -> Ranker:
+    assert scorer is not None
+    return lambda data, split: rank_all(scorer, data, split, n_users=cell.eval_users)
+
+
 def _rank(
-    scorer: Scorer, data: Interactions, cell: Cell, run: Run
+    ranker: Ranker, data: Interactions, cell: Cell, run: Run
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rank the selection split and test, store test's ranks; return metric rows and counts."""
+    """Rank the selection split and test, store test's ranks; return metric rows and counts.
+
+    Of what comes from outside, test alone: it may know the validation pairs.
+    """
     rows = []
-    for split in dict.fromkeys((cell.selection, "test")):
-        ranks = rank_all(scorer, data, split, n_users=cell.eval_users)
+    splits: list[Selection] = ["test"]
+    if cell.backbone != EXTERNAL and cell.selection != "test":
+        splits = [cell.selection, "test"]
+    for split in splits:
+        ranks = ranker(data, split)
         rows += [
             {"split": split, "metric": metric, "k": k, "group": "", "value": value}
             for metric, k, value in summary(ranks)

@@ -87,9 +87,8 @@ def _reference(name: str) -> Plugin:
 def _check_keys(
     grid: Grid, losses: list[Plugin], backbones: list[Plugin], references: list[Plugin]
 ) -> None:
-    trained = [*losses, *backbones] if losses else []
-    known = set(TrainSettings.model_fields if losses else ())
-    known = known.union(*(plugin.parameters() for plugin in trained + references))
+    plugins = losses + backbones + references
+    known = set(TrainSettings.model_fields).union(*(plugin.parameters() for plugin in plugins))
     for where, keys in [("set", grid.set), *(("override", o.set) for o in grid.override)]:
         for key in keys:
             if key not in known:

@@ -11,15 +11,16 @@ import io
 import json
 import os
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bslbench.config import Cell
+from bslbench.config import EXTERNAL, Cell, Scalar
 from bslbench.errors import DataError, InUse, StoreError
 
 LEADING = ["run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "noise_fneg"]
@@ -127,6 +128,21 @@ class Run:
             yield
 
 
+@dataclass(frozen=True)
+class Listed:
+    """A cell of which there is what ``grid.toml`` says: its id and every field spelt out."""
+
+    id: str
+    fields: dict[str, Scalar]
+
+    def flat(self) -> dict[str, Scalar]:
+        """Return every field by its plain name."""
+        return self.fields
+
+
+Entry = Cell | Listed
+
+
 class Store:
     """The results folder."""
 
@@ -138,14 +154,35 @@ class Store:
         return Run(self.root / "runs" / cell_id)
 
     def write_grid(self, name: str, cells: Sequence[Cell]) -> None:
-        """Write what a grid asked for and what came out: grid.toml, metrics.csv, runs.csv."""
+        """Write what a grid asked for and what came out: grid.toml, metrics.csv, runs.csv.
+
+        Rows from outside that were added to the grid stay in it.
+        """
         folder = self.root / name
         with locked(folder):  # read and written under one lock: no row that is there gets lost
-            self._write_grid(folder, name, sorted(cells, key=_order))
+            listed: list[Listed] = []
+            with suppress(DataError):  # a damaged one is about to be written anew
+                listed = _listed(folder)
+            guests = [cell for cell in listed if cell.fields["backbone"] == EXTERNAL]
+            self._write_grid(folder, name, [*cells, *guests])
 
-    def _write_grid(self, folder: Path, name: str, cells: Sequence[Cell]) -> None:
+    def add_to_grid(self, name: str, cell: Cell) -> None:
+        """Write a grid that is there, or a new one, with one cell more.
+
+        Raises
+        ------
+        DataError
+            If what is there is damaged.
+        """
+        folder = self.root / name
+        with locked(folder):
+            others = [other for other in _listed(folder) if other.id != cell.id]
+            self._write_grid(folder, name, [*others, cell])
+
+    def _write_grid(self, folder: Path, name: str, cells: Sequence[Entry]) -> None:
+        cells = sorted(cells, key=_order)
         write_atomically(folder / "grid.toml", grid_toml(name, cells))
-        finished = [cell for cell in cells if self.run(cell.id).finished(cell)]
+        finished = [cell for cell in cells if self._finished(cell)]
         varying = _varying(cells)
         rows = [
             self._identity(cell, varying) | row
@@ -158,24 +195,41 @@ class Store:
         columns = list(dict.fromkeys(key for row in runs for key in row))
         write_atomically(folder / "runs.csv", csv_text(columns, runs))
 
-    def _identity(self, cell: Cell, varying: list[str]) -> dict[str, Any]:
+    def _finished(self, cell: Entry) -> bool:
+        run = self.run(cell.id)
+        return run.finished(cell) if isinstance(cell, Cell) else run.whole()
+
+    def _identity(self, cell: Entry, varying: list[str]) -> dict[str, Any]:
         flat = cell.flat() | {"run_id": cell.id}
         return {column: flat.get(column, "") for column in [*LEADING, *varying]}
 
-    def _run_row(self, cell: Cell, finished: bool) -> dict[str, Any]:
+    def _run_row(self, cell: Entry, finished: bool) -> dict[str, Any]:
         run = self.run(cell.id)
         status = "finished" if finished else "failed" if run.failure() else "missing"
         outcome = run.info()["outcome"] if finished else {}
         return {"run_id": cell.id, "status": status} | cell.flat() | outcome
 
 
-def _order(cell: Cell) -> tuple[str, ...]:
+def _listed(folder: Path) -> list[Listed]:
+    """Return the cells of the grid that a folder holds, none if it holds none."""
+    path = folder / "grid.toml"
+    if not path.exists():
+        return []
+    try:
+        cells = tomllib.loads(path.read_text("utf-8"))["cells"]
+        return [Listed(cell.pop("id"), cell) for cell in cells]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise DataError(f"{path} is not whole; train the grid again") from error
+
+
+def _order(cell: Entry) -> tuple[str, ...]:
     flat = cell.flat()
     settings = json.dumps({k: v for k, v in flat.items() if k != "seed"}, sort_keys=True)
-    return cell.dataset, cell.backbone, cell.loss, settings, f"{cell.seed:012d}"
+    names = [str(flat[key]) for key in ("dataset", "backbone", "loss")]
+    return *names, settings, f"{flat['seed']:012d}"
 
 
-def _varying(cells: Iterable[Cell]) -> list[str]:
+def _varying(cells: Iterable[Entry]) -> list[str]:
     """Return the fields, beside the leading ones, that are not the same in every cell."""
     flats = [cell.flat() for cell in cells]
     keys = dict.fromkeys(key for flat in flats for key in flat)
@@ -183,7 +237,7 @@ def _varying(cells: Iterable[Cell]) -> list[str]:
     return [key for key in keys if len(values[key]) > 1 and key not in (*LEADING, "fingerprint")]
 
 
-def grid_toml(name: str, cells: Sequence[Cell]) -> str:
+def grid_toml(name: str, cells: Sequence[Entry]) -> str:
     """Return the resolved grid as TOML: the list of its cells, every field spelt out."""
     lines = [f"name = {json.dumps(name)}", 'primary = "Recall@20"']
     for cell in cells:

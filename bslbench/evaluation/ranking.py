@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
@@ -146,6 +147,44 @@ def tie_order(data: Interactions) -> I32:
     return places
 
 
+@dataclass(frozen=True)
+class Task:
+    """What there is to find, and where.
+
+    Attributes
+    ----------
+    users
+        Evaluated users, ascending, [n] int64.
+    relevant, seen
+        CSR [n, n_items]: their items to find, and those left out of their rankings, both sorted.
+    n_skipped
+        Users with nothing to find or without train.
+    """
+
+    users: npt.NDArray[np.int64]
+    relevant: csr_array
+    seen: csr_array
+    n_skipped: int
+
+
+def task_of(data: Interactions, split: Literal["valid", "test"], n_users: int = 0) -> Task:
+    """Return what `rank_all` ranks."""
+    relevant, seen = data.test, data.train
+    if data.corruption is not None:
+        seen = seen + data.clean_train
+    if split == "valid":
+        relevant = data.labels
+    elif data.valid.nnz:
+        seen = seen + data.valid
+    users = np.flatnonzero((np.diff(relevant.indptr) > 0) & (data.user_degrees > 0))
+    n_skipped = data.n_users - len(users)
+    if 0 < n_users < len(users):
+        users = _sample(users, n_users, data.split_seed)
+    relevant, seen = relevant[users], seen[users]
+    seen.sort_indices()
+    return Task(users, relevant, seen, n_skipped)
+
+
 def rank_all(
     scorer: Scorer,
     data: Interactions,
@@ -169,19 +208,8 @@ def rank_all(
         Rank a sample of so many of the users, drawn by ``data.split_seed``: one sample for all
         runs; 0 for all of them.
     """
-    relevant, seen = data.test, data.train
-    if data.corruption is not None:
-        seen = seen + data.clean_train
-    if split == "valid":
-        relevant = data.labels
-    elif data.valid.nnz:
-        seen = seen + data.valid
-    users = np.flatnonzero((np.diff(relevant.indptr) > 0) & (data.user_degrees > 0))
-    n_skipped = data.n_users - len(users)
-    if 0 < n_users < len(users):
-        users = _sample(users, n_users, data.split_seed)
-    relevant, seen = relevant[users], seen[users]
-    seen.sort_indices()
+    task = task_of(data, split, n_users)
+    users, relevant, seen = task.users, task.relevant, task.seen
     indptr = relevant.indptr.astype(np.int64)
     order = tie_order(data)
     ranks = np.zeros(relevant.nnz, dtype=np.uint8)
@@ -204,7 +232,7 @@ def rank_all(
         indptr=indptr,
         ranks=ranks,
         top_counts=top_counts,
-        n_skipped=n_skipped,
+        n_skipped=task.n_skipped,
         tied=n_tied / max(1, len(users)),
     )
 

@@ -140,7 +140,7 @@ class _Parts:
 
     def add(self, chunk: Chunk, roles: list[str], min_rating: float | None) -> None:
         by_role = dict(zip(roles, chunk.columns, strict=True))
-        rows = _filled(by_role["user"], by_role["item"])
+        rows = chunk.filled()
         if len(rows) < len(by_role["user"]):
             self._count("blank", len(by_role["user"]) - len(rows))
             by_role = {role: column.take(pa.array(rows)) for role, column in by_role.items()}
@@ -180,14 +180,6 @@ def _joined(parts: list[npt.NDArray[Number]]) -> npt.NDArray[Number]:
     whole = np.concatenate(parts)
     parts.clear()
     return whole
-
-
-def _filled(users: pa.Array, items: pa.Array) -> npt.NDArray[np.int64]:
-    """Return which rows of a chunk are not blank; in a text a blank line is a row of nothing."""
-    if not pa.types.is_binary(users.type):
-        return np.arange(len(users))
-    lengths = pc.add(pc.binary_length(users), pc.binary_length(items))
-    return np.flatnonzero(pc.fill_null(lengths, 1).to_numpy(zero_copy_only=False))
 
 
 def distinct(data: Gathered) -> Gathered:
