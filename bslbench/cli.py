@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bslbench import __version__
+from bslbench.cli_compare import compare, pack, verify
 from bslbench.cli_data import data
 from bslbench.cli_eval import evaluate
 from bslbench.cli_report import report
@@ -113,6 +114,9 @@ app.command(epilog=EXAMPLE)(train)
 app.command(epilog="Example: bslbench tune --dataset synthetic --loss sl --loss bsl --trials 20")(
     tune
 )
+app.command(epilog="Example: bslbench compare my_loss.py:MyLoss --against movielens-mf")(compare)
+app.command(epilog="Example: bslbench pack movielens-mf")(pack)
+app.command(epilog="Example: bslbench verify movielens-mf.zip --sample 3")(verify)
 app.command(epilog="Example: bslbench status --grid quick")(status)
 
 

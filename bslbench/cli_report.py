@@ -25,7 +25,7 @@ def report(
         str | None, typer.Option("--grid", help="Grid in the results; default the latest.")
     ] = None,
     table: Annotated[
-        str, typer.Option("--table", help="Which table: main, significance.")
+        str, typer.Option("--table", help="Which table: main, long, significance, tuning.")
     ] = "main",
     fmt: Annotated[
         Format | None,

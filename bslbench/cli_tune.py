@@ -23,6 +23,13 @@ def tune(
         list[str] | None,
         typer.Option("--reference", help="Reference row of the final table, repeatable."),
     ] = None,
+    noise: Annotated[
+        str, typer.Option("--noise", help="A level such as pos=0.2; one study for each level.")
+    ] = "",
+    valid_noise: Annotated[
+        str,
+        typer.Option("--valid-noise", help="Labels that select: clean, or the same as train."),
+    ] = "clean",
     trials: Annotated[
         int | None, typer.Option("--trials", min=1, help="Trials of each loss.")
     ] = None,
@@ -73,18 +80,19 @@ def tune(
 
     from bslbench.catalog import load_catalog
     from bslbench.config import validated
-    from bslbench.engine.executors import executor_for, run_grid
-    from bslbench.engine.grid import expand
+    from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
-    from bslbench.engine.store import Store
+    from bslbench.engine.store import Store, write_atomically
     from bslbench.engine.tuning.contenders import contenders
     from bslbench.engine.tuning.ledger import Ledger
-    from bslbench.engine.tuning.outcome import final_grid, write_outcome
+    from bslbench.engine.tuning.outcome import TUNED, final_grid
     from bslbench.engine.tuning.plan import plan
-    from bslbench.engine.tuning.search import Budget, search
+    from bslbench.engine.tuning.search import Budget
     from bslbench.engine.tuning.study import Study
     from bslbench.losses import LOSSES
-    from bslbench.progress import StudyWatcher, watcher
+    from bslbench.report.render import render
+    from bslbench.report.tuning import tuning_table
+    from bslbench.studies import carry_out
     from bslbench.training import Interrupted
 
     if (trials is None) == (budget is None):
@@ -92,7 +100,8 @@ def tune(
     fixed = options.settings(settings or [])
     if axis := next((key for key, value in fixed.items() if isinstance(value, list)), ""):
         raise ConfigError(f"--set {axis}: a study holds one value fixed; left out, it is tuned")
-    name = name or "tune-" + "".join(c if c.isalnum() else "-" for c in f"{dataset}-{backbone}")
+    where = "-".join(filter(None, (dataset, backbone, noise)))
+    name = name or "tune-" + "".join(c if c.isalnum() or c in "._" else "-" for c in where)
     ledger = Ledger(results / name)
     asked = list(LOSSES) if losses == ["all"] else losses or []
     content = {
@@ -103,6 +112,8 @@ def tune(
         "references": list(dict.fromkeys([*ledger.asked(references=True), *(references or [])])),
         "set": fixed,
         "open": opened or [],
+        "noise": noise,
+        "valid_noise": valid_noise,
         "seed": seed,
         "startup": startup,
         "lag": lag,
@@ -122,19 +133,12 @@ def tune(
     if dry_run:
         return
     execute = executor_for(None, jobs=jobs, threads=threads)
-    store = Store(results)
-    ledger.open(study, entered)
     try:
-        with watcher(console, "trials") as bars:
-            made = search(study, entered, limit, store, StudyWatcher(bars), execute, how)
-        write_outcome(study, entered, made, ledger.folder)
-        cells = expand(final, data, known)
-        with watcher(console, "final runs") as bars:
-            outcome = run_grid(name, cells, store, bars, execute, options=how)
+        carry_out(study, entered, limit, final, Store(results), execute, how, console)
     except Interrupted:
         console.print("interrupted: all trials are kept; the same command goes on from there")
         raise typer.Exit(130) from None
-    for cell_id, reason in outcome.failed.items():
-        console.print(f"  {cell_id}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    if outcome.failed:
-        raise typer.Exit(1)
+    table = tuning_table(results, name)
+    write_atomically(ledger.folder / "table.md", render(table, "markdown"))
+    print(render(table, "console"), end="")
+    print(f"\nnext: bslbench train --presets {ledger.folder / TUNED} --dataset {dataset!r} ...")

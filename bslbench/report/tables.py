@@ -7,6 +7,7 @@ from bslbench.report.long_table import long_table
 from bslbench.report.main_table import main_table
 from bslbench.report.significance_table import significance_table
 from bslbench.report.table import Table
+from bslbench.report.tuning import tuning_table
 
 __all__ = ["TABLES", "Builder", "main_table"]
 
@@ -17,5 +18,6 @@ TABLES: dict[str, Builder] = {
     "main": main_table,
     "long": long_table,
     "significance": significance_table,
+    "tuning": tuning_table,
 }
 """By the name that ``bslbench report --table`` takes."""

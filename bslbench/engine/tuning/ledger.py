@@ -22,6 +22,9 @@ from bslbench.engine.tuning.study import Study, as_toml, merged
 
 State = Literal["complete", "pruned", "failed"]
 
+COLUMNS = ["loss", "trial", "state", "score", "epochs", "seconds", "cell", "reason", "widened"]
+"""Of ``trials.csv``, before one column for each parameter. `score` is Recall@20 on valid."""
+
 STATES: dict[State, TrialState] = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,

@@ -7,13 +7,10 @@ from pathlib import Path
 from bslbench.config import Grid
 from bslbench.engine.store import csv_text, locked, write_atomically
 from bslbench.engine.tuning.contenders import Contender
-from bslbench.engine.tuning.ledger import Trial
+from bslbench.engine.tuning.ledger import COLUMNS, Trial
 from bslbench.engine.tuning.proposals import best_of, widened
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError, RunFailed
-
-COLUMNS = ["loss", "trial", "state", "score", "epochs", "seconds", "cell", "reason", "widened"]
-"""Of ``trials.csv``, before one column for each parameter. `score` is Recall@20 on valid."""
 
 TUNED = "tuned.toml"
 
@@ -73,6 +70,8 @@ def tuned_toml(
         source = f"tuned ({study.name}, trial {best.number})"
         chosen = contender.trial(best.params)
         when = {key: getattr(chosen, key) for key in ("dataset", "backbone", "loss")}
+        if study.noise:
+            when["noise"] = study.noise
         pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in when.items())
         opened = ("score_train", "score_test") if "score" in best.params else ()
         values = chosen.flat()

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from bslbench.config import Grid, Scalar, Strict
 from bslbench.engine.tuning.space import OPEN
 from bslbench.errors import ConfigError, suggest
+from bslbench.noise import Labels, Noise
 
 TRIAL_SEED = 1000
 """Trials have this seed, plus the study's; final runs have seeds from 0."""
@@ -26,6 +27,8 @@ class Study(Strict):
         Settings that are not tuned, for all losses that have them; ``LOSS.KEY`` for one loss.
     open
         Of `OPEN`, what is tuned too.
+    noise, valid_noise
+        Of train and of the labels that select, as in a grid: what is best depends on them.
     startup
         Trials of each loss at quasi-random points.
     lag
@@ -42,6 +45,8 @@ class Study(Strict):
     references: list[str] = Field(default_factory=list)
     set: dict[str, Scalar] = Field(default_factory=dict)
     open: list[str] = Field(default_factory=list)
+    noise: str = ""
+    valid_noise: Labels = "clean"
     seed: int = 0
     startup: int = Field(8, ge=1)
     lag: int = Field(2, ge=1)
@@ -54,6 +59,11 @@ class Study(Strict):
             if name not in OPEN:
                 raise ValueError(f"'{name}' cannot be opened{suggest(name, OPEN)}")
         return names
+
+    @field_validator("noise")
+    @classmethod
+    def _plain_noise(cls, text: str) -> str:
+        return Noise.parse(text).text
 
     @property
     def trial_seed(self) -> int:
@@ -90,6 +100,8 @@ class Study(Strict):
             "backbones": [self.backbone],
             "losses": self.losses,
             "references": self.references,
+            "noise": [self.noise],
+            "valid_noise": self.valid_noise,
             "seeds": [self.trial_seed],
             "set": self.fixed(),
             "override": [{"when": {"loss": name}, "set": self.fixed(name)} for name in owners],
@@ -106,6 +118,8 @@ def merged(old: dict[str, Any], new: dict[str, Any], where: str) -> dict[str, An
     ConfigError
         If the two are not of one study.
     """
+    defaults = {key: field.default for key, field in Study.model_fields.items()}
+    old = {key: defaults[key] for key in new if key in defaults} | old
     for key in sorted({*old, *new} - {"loss"}):
         if old.get(key) != new.get(key):
             raise ConfigError(

@@ -1,0 +1,171 @@
+"""The table of a study: losses ranked after equal effort, and what the effort was."""
+
+import csv
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bslbench.config import REFERENCE
+from bslbench.engine.tuning.ledger import COLUMNS
+from bslbench.engine.tuning.study import TRIAL_SEED
+from bslbench.errors import ConfigError
+from bslbench.report.compare import BEST, row_keys, with_baseline
+from bslbench.report.dialects import TEX
+from bslbench.report.main_table import main_table
+from bslbench.report.pairs import significance
+from bslbench.report.results import PRIMARY, Results
+from bslbench.report.significance_table import with_significance
+from bslbench.report.table import Column, Entry, Table
+from bslbench.report.text import sections
+
+STATES = {"pruned": "given up", "failed": "failed"}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What tuning a loss took and came to.
+
+    Attributes
+    ----------
+    trials
+        How many, by state.
+    seconds
+        Of training and evaluation, over all of them.
+    best
+        Parameters of the best one.
+    number
+        Its number.
+    widened
+        Which ranges were widened, a text each.
+    """
+
+    trials: Mapping[str, int]
+    seconds: float
+    best: Mapping[str, str]
+    number: int
+    widened: tuple[str, ...]
+
+    @property
+    def counts(self) -> str:
+        """The trials in words."""
+        parts = [
+            f"{self.trials[state]} {word}" for state, word in STATES.items() if self.trials[state]
+        ]
+        return f"{sum(self.trials.values())}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def efforts(folder: Path) -> dict[str, Effort]:
+    """Return by loss what a study's ``trials.csv`` says.
+
+    Raises
+    ------
+    ConfigError
+        If the folder has no study.
+    """
+    path = folder / "trials.csv"
+    if not path.is_file():
+        raise ConfigError(f"no {path}: `bslbench tune` makes it")
+    by_loss: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            by_loss[row["loss"]].append(row)
+    return {loss: _effort(trials) for loss, trials in by_loss.items()}
+
+
+def _effort(trials: Sequence[dict[str, str]]) -> Effort:
+    complete = [trial for trial in trials if trial["state"] == "complete"]
+    best = max(complete, key=lambda trial: float(trial["score"]))
+    return Effort(
+        Counter(trial["state"] for trial in trials),
+        sum(float(trial["seconds"]) for trial in trials),
+        {name: value for name, value in best.items() if value and name not in COLUMNS},
+        int(best["trial"]),
+        tuple(step for t in trials if t["widened"] for step in t["widened"].split("; ")),
+    )
+
+
+def tuning_table(results: Path, grid: str, metrics: Sequence[str] | None = None) -> Table:
+    """Return a study's final runs ranked: differences from the best, gains, effort, settings.
+
+    Parameters
+    ----------
+    results, grid, metrics
+        As in `bslbench.report.tables.main_table`; rows are ranked by the first metric.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such grid or metric, or it was not tuned.
+    """
+    made = efforts(results / grid)
+    metrics = list(dict.fromkeys(metrics or PRIMARY))
+    plain = main_table(results, grid, metrics)
+    found = significance(Results.load(results, grid), metrics)
+    table = with_significance(with_baseline(plain, BEST), found)
+    names = [row[plain.column("loss")].text for row in plain.rows]
+    first = next(i for i, column in enumerate(plain.columns) if column.better)
+    means = [row[first].value for row in plain.rows]
+    bases = {
+        name: mean
+        for name, mean, key in zip(names, means, row_keys(plain), strict=True)
+        if key.backbone == REFERENCE
+    }
+    columns = [
+        *table.columns,
+        *(Column(f"vs {base}", plain.columns[first].name, "+.1%", align="right") for base in bases),
+        Column("trials", "tuning"),
+        Column("seconds", "tuning", ".0f", align="right"),
+    ]
+    rows = [
+        [*row, *(_gain(mean, base) for base in bases.values()), *_spent(made.get(name))]
+        for row, name, mean in zip(table.rows, names, means, strict=True)
+    ]
+    order = sorted(range(len(rows)), key=lambda n: -(means[n] or 0.0))
+    return replace(
+        table,
+        name="tuning",
+        title=f"{grid}: after equal tuning",
+        columns=tuple(columns),
+        rows=tuple(tuple(rows[n]) for n in order),
+        sections=False,
+        notes=(*table.notes, *_notes(results / grid, made)),
+    )
+
+
+def _gain(mean: float | None, base: float | None) -> Entry:
+    return Entry(mean / base - 1) if mean is not None and base else Entry()
+
+
+def _spent(effort: Effort | None) -> tuple[Entry, Entry]:
+    return (Entry(text=effort.counts), Entry(effort.seconds)) if effort else (Entry(), Entry())
+
+
+def latex_row(table: Table, loss: str) -> str:
+    """Return the row of a loss as the table has it in LaTeX, with its places and marks."""
+    [rows] = sections(replace(table, sections=False), TEX)
+    number = [row[table.column("loss")].text for row in table.rows].index(loss)
+    return " & ".join(rows[number]) + " \\\\\n"
+
+
+def _notes(folder: Path, made: Mapping[str, Effort]) -> Iterator[str]:
+    study = tomllib.loads((folder / "study.toml").read_text("utf-8"))
+    counts = {sum(effort.trials.values()) for effort in made.values()}
+    if len(counts) > 1:
+        yield "NOT EQUAL: the losses have different numbers of trials; tune again to even them out"
+    fixed = ", ".join(f"{key} {_plain(value)}" for key, value in study["set"].items())
+    yield (
+        f"tuned on valid Recall@20 with {' or '.join(map(str, sorted(counts)))} trials each, "
+        f"{study['startup']} of them at the same quasi-random points for all, seed "
+        f"{TRIAL_SEED + study['seed']}; held fixed: {fixed}"
+    )
+    for loss, effort in made.items():
+        best = ", ".join(f"{name} {value}" for name, value in effort.best.items())
+        wider = f"; {'; '.join(effort.widened)}" if effort.widened else ""
+        yield f"{loss}: trial {effort.number}, {best}{wider}"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,57 @@
+"""A study from its first trial to its final runs, as `tune` and `compare` carry it out."""
+
+from rich.console import Console
+
+from bslbench.config import Cell, Grid
+from bslbench.engine.executors import run_grid
+from bslbench.engine.grid import expand
+from bslbench.engine.inputs import Options
+from bslbench.engine.jobs import Executor
+from bslbench.engine.store import Store
+from bslbench.engine.tuning.contenders import Contender
+from bslbench.engine.tuning.ledger import Ledger
+from bslbench.engine.tuning.outcome import write_outcome
+from bslbench.engine.tuning.search import Budget, search
+from bslbench.engine.tuning.study import Study
+from bslbench.errors import RunFailed
+from bslbench.progress import StudyWatcher, watcher
+
+
+def carry_out(
+    study: Study,
+    entered: list[Contender],
+    budget: Budget,
+    final: Grid,
+    store: Store,
+    execute: Executor,
+    options: Options,
+    console: Console,
+) -> list[Cell]:
+    """Make a study's trials, write what they came to, and run the best with fresh seeds.
+
+    Returns
+    -------
+    list of Cell
+        The final runs, all of them finished.
+
+    Raises
+    ------
+    ConfigError
+        If the folder has another study, or the budget does not allow one round.
+    RunFailed
+        If all trials of a loss fail, or a final run does.
+    Interrupted
+        After SIGINT or SIGTERM: all that was made is kept.
+    """
+    ledger = Ledger(store.root / study.name)
+    ledger.open(study, entered)
+    with watcher(console, "trials") as shown:
+        trials = search(study, entered, budget, store, StudyWatcher(shown), execute, options)
+    write_outcome(study, entered, trials, ledger.folder)
+    cells = expand(final, options.data, options.catalog)
+    with watcher(console, "final runs") as shown:
+        outcome = run_grid(study.name, cells, store, shown, execute, options=options)
+    if outcome.failed:
+        reasons = "; ".join(f"{cell}: {reason}" for cell, reason in outcome.failed.items())
+        raise RunFailed(f"{len(outcome.failed)} of {len(cells)} final runs failed: {reasons}")
+    return cells
