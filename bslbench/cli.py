@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bslbench import __version__
+from bslbench.cli_check import check
 from bslbench.cli_data import data
 from bslbench.cli_report import report
 from bslbench.cli_train import status, train
@@ -113,6 +114,7 @@ app.command(epilog="Example: bslbench tune --dataset synthetic --loss sl --loss 
     tune
 )
 app.command(epilog="Example: bslbench status --grid quick")(status)
+app.command(epilog="Example: bslbench check --grid gate --baseline benchmarks/gate.toml")(check)
 
 
 @app.command(name="eval", epilog="Example: bslbench eval synthetic-mf-sl-s0 --k 1,3,100")
