@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 import bslbench
 from bslbench.config import Strict, read_toml, validated
-from bslbench.errors import CannotTell
+from bslbench.errors import CannotTell, ConfigError
 from bslbench.evaluation.metrics import parse_metric
 from bslbench.report.results import Key, Results
 
@@ -56,6 +56,15 @@ class Baseline(Strict):
     bslbench: str = ""
     group: list[Group] = Field(min_length=1)
 
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        try:
+            parse_metric(metric)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return metric
+
     @classmethod
     def read(cls, path: Path) -> "Baseline":
         """Read a file that `toml` wrote.
@@ -65,9 +74,7 @@ class Baseline(Strict):
         ConfigError
             Naming the file, and the line or key that is wrong.
         """
-        made = validated(cls, read_toml(path), str(path))
-        parse_metric(made.metric)
-        return made
+        return validated(cls, read_toml(path), str(path))
 
     def toml(self) -> str:
         """Return the file's text."""
