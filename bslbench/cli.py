@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bslbench import __version__
+from bslbench.cli_check import check
 from bslbench.cli_compare import compare, pack, verify
 from bslbench.cli_data import data
 from bslbench.cli_eval import evaluate
@@ -118,6 +119,7 @@ app.command(epilog="Example: bslbench compare my_loss.py:MyLoss --against moviel
 app.command(epilog="Example: bslbench pack movielens-mf")(pack)
 app.command(epilog="Example: bslbench verify movielens-mf.zip --sample 3")(verify)
 app.command(epilog="Example: bslbench status --grid quick")(status)
+app.command(epilog="Example: bslbench check --grid gate --baseline benchmarks/gate.toml")(check)
 
 
 app.command(name="eval", epilog="Example: bslbench eval synthetic-mf-sl-s0 --k 1,3,100")(evaluate)

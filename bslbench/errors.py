@@ -36,6 +36,12 @@ class StoreError(BslbenchError):
     """A results folder that cannot be written: a full disk, no permission."""
 
 
+class CannotTell(BslbenchError):
+    """Too little to compare: too few seeds, or nothing at all."""
+
+    exit_code = 4
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest of `known`, else the list of all of them.
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import tomllib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,9 @@ import torch
 from numba.core import event
 
 import bslbench
+
+RULES = Path(bslbench.__file__).parent / "verdict.toml"
+"""The rules of ``bslbench verdict``; a run carries the version in force when it was made."""
 
 COMPILING = "compiling kernels, once on this machine; about ten seconds"
 
@@ -50,7 +54,7 @@ def tell_of_compiling(tell: Callable[[], None]) -> None:
 
 @lru_cache
 def environment() -> dict[str, Any]:
-    """Return what a result was made on: versions, processor, threads, revision."""
+    """Return what a result was made on: versions, processor, threads, revision, verdict rules."""
     return {
         "bslbench": bslbench.__version__,
         "torch": torch.__version__,
@@ -59,6 +63,7 @@ def environment() -> dict[str, Any]:
         "cpu": _processor(),
         "threads": torch.get_num_threads(),
         "revision": _revision(),
+        "rules": tomllib.loads(RULES.read_text("utf-8"))["version"],
     }
 
 

@@ -206,8 +206,28 @@ class Store:
     def _run_row(self, cell: Entry, finished: bool) -> dict[str, Any]:
         run = self.run(cell.id)
         status = "finished" if finished else "failed" if run.failure() else "missing"
-        outcome = run.info()["outcome"] if finished else {}
-        return {"run_id": cell.id, "status": status} | cell.flat() | outcome
+        row: dict[str, Any] = {"run_id": cell.id, "status": status} | cell.flat()
+        if finished:
+            info = run.info()
+            row |= info["outcome"] | {"settings_from": sources(info["origin"])}
+        return row
+
+
+def sources(origin: Mapping[str, str]) -> str:
+    """Return where settings are from: the presets or the trial, else ``grid`` or ``default``.
+
+    Examples
+    --------
+    >>> sources({"lr": "published preset", "tau": "grid trial", "dim": "default"})
+    'published'
+    >>> sources({"lr": "grid trial", "dim": "default"}), sources({"lr": "default"})
+    ('grid', 'default')
+    """
+    found = sorted(set(origin.values()))
+    tuned = [text.removesuffix(" preset") for text in found if text.endswith(" preset")]
+    tuned += [text for text in found if text == "trial"]
+    by_grid = "grid" if any(text.startswith("grid ") for text in found) else "default"
+    return "; ".join(tuned) or by_grid
 
 
 def _listed(folder: Path) -> list[Listed]:
