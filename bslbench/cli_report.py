@@ -25,7 +25,12 @@ def report(
         str | None, typer.Option("--grid", help="Grid in the results; default the latest.")
     ] = None,
     table: Annotated[
-        str, typer.Option("--table", help="Which table: main, long, significance, tuning.")
+        str,
+        typer.Option(
+            "--table",
+            help="main, long, significance, tuning, robustness, fairness, variance, temperature, "
+            "ablation or theory.",
+        ),
     ] = "main",
     fmt: Annotated[
         Format | None,

@@ -13,6 +13,7 @@ distributionally robust optimization, 2013.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +117,8 @@ def _maximum(scores: FloatArray, tau: float = 0.0, eta: float | None = None) -> 
         return -q * (ratios - q @ ratios)
 
     ball = {"type": "ineq", "fun": room, "jac": room_gradient}
-    found = minimize(
+    solver: Any = minimize
+    found = solver(
         loss,
         np.zeros(len(scores)),
         jac=loss_gradient,

@@ -1,0 +1,1 @@
+"""The claims of the paper as tables: each could also come out against it."""

@@ -1,0 +1,117 @@
+"""What BSL owes to what: contrasts with SL that were fixed beforehand, and everything else."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from bslbench.config import REFERENCE
+from bslbench.engine.store import Store
+from bslbench.errors import ConfigError
+from bslbench.report.claims.common import PRIMARY, Loaded, over_seeds, overall
+from bslbench.report.levels import CLEAN_NAME
+from bslbench.report.results import Key, Run
+from bslbench.report.significance import compare
+from bslbench.report.table import Column, Entry, Like, Table
+
+BASELINE = "sl"
+CONTRASTS: dict[str, dict[str, Any]] = {
+    "rho alone": {"loss": "bsl_reweight"},
+    "pooling alone": {"loss": "bsl", "rho": 1.0},
+    "both": {"loss": "bsl_inbatch"},
+}
+"""The fields of each contrast; of the settings that have them the best on valid stands for it."""
+
+Rows = dict[Key, list[Run]]
+
+
+def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None) -> Table:
+    """Return the differences from `sl` of the contrasts and, marked so, of all other settings.
+
+    Parameters
+    ----------
+    folder, grid, metrics
+        As in `bslbench.report.tables.main_table`; of the metrics the first.
+
+    Raises
+    ------
+    ConfigError
+        If the grid has no finished `sl`.
+    """
+    loaded = Loaded(folder, grid)
+    metric = (metrics or [PRIMARY])[0]
+    values = overall(loaded.values(metric))
+    places: defaultdict[tuple[str, str, str], Rows] = defaultdict(dict)
+    for run in loaded.results.runs:
+        if run.id in loaded.results.finished and run.key.backbone != REFERENCE:
+            place = run.dataset, run.key.backbone, run.key.noise or CLEAN_NAME
+            places[place].setdefault(run.key, []).append(run)
+    rows: list[list[Like]] = []
+    for place, found in places.items():
+        base = _best(loaded, found, {"loss": BASELINE})
+        if base is None:
+            continue
+        named = {_best(loaded, found, fields): name for name, fields in CONTRASTS.items()}
+        order = sorted(found, key=lambda key: (key != base, key not in named))
+        for key in order:
+            kind = "baseline" if key == base else named.get(key, "exploratory")
+            row: list[Like] = [*place, kind, key.loss, key.settings, str(len(found[key]))]
+            row.append(over_seeds(found[key], values))
+            if key == base:
+                rows.append([*row, "", "", "", ""])
+            else:
+                rows.append([*row, *_difference(loaded, found[key], found[base], metric)])
+    if not rows:
+        raise ConfigError(f"grid '{grid}' has no finished run of {BASELINE} to compare with")
+    return loaded.table(
+        "ablation",
+        [
+            *(Column(name) for name in ("dataset", "backbone", "noise", "contrast", "loss")),
+            Column("settings"),
+            Column("seeds"),
+            Column(metric, better="higher"),
+            Column(f"vs {BASELINE}", spec="+.2%"),
+            Column("p", spec=".2g"),
+            Column("difference is"),
+            Column("seeds to tell", spec="d"),
+        ],
+        rows,
+        title=f"what sets BSL apart from {BASELINE}",
+        notes=[
+            f"vs {BASELINE}: relative difference from the same seeds of {BASELINE} at its best "
+            "settings, 95 % interval over seeds and users; p: paired t-test over seeds",
+            "contrasts were fixed beforehand, each at its best settings on the selection split; "
+            "exploratory rows were not, and their p is not adjusted for their number",
+        ],
+        all_settings=True,
+    )
+
+
+def _best(loaded: Loaded, found: Rows, fields: Mapping[str, Any]) -> Key | None:
+    """Return the best on the selection split of the rows that have these fields."""
+    having = [
+        key
+        for key, runs in found.items()
+        if all(runs[0].fields.get(name) == value for name, value in fields.items())
+    ]
+    scores = loaded.selecting
+    return max(having, key=lambda k: fmean(scores[run.id] for run in found[k]), default=None)
+
+
+def _difference(
+    loaded: Loaded, runs: Sequence[Run], base: Sequence[Run], metric: str
+) -> Iterator[Like]:
+    """Yield what sets runs apart from others, if both have kept their ranks."""
+    store = Store(loaded.results.folder)
+    mine, theirs = ([store.run(run.id) for run in group] for group in (runs, base))
+    if not all(run.file("ranks.npz").is_file() for run in (*mine, *theirs)):
+        yield from (None, None, "ranks not at hand", "")
+        return
+    if not {run.seed for run in runs} & {run.seed for run in base}:
+        yield from (None, None, "no seed in common", "")
+        return
+    told = compare(mine, theirs, metric, directed=True)
+    yield Entry(told.relative, interval=told.relative_interval)
+    yield from (told.p, told.word)
+    yield "" if told.word != "cannot be told" else Entry(told.seeds_needed)

@@ -1,0 +1,119 @@
+"""What the tables of claims share."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from bslbench.report.choose import Case, chosen, tuned_away
+from bslbench.report.levels import CLEAN_NAME, noise_text
+from bslbench.report.parts import mean_entry
+from bslbench.report.provenance import footer, problems
+from bslbench.report.results import Results, Run
+from bslbench.report.table import Column, Entry, Like, Table
+
+PRIMARY = "Recall@20"
+
+CASE = (Column("dataset"), Column("backbone"), Column("noise"), Column("loss"))
+"""What tells the rows of a claim's table apart; rows compete within the first three."""
+
+
+class Loaded:
+    """A grid's results, with the best settings of each case and the values of its runs.
+
+    Attributes
+    ----------
+    results
+        What the store holds.
+    kept
+        The finished runs of each case's best settings on the split that picks epochs.
+    """
+
+    def __init__(self, folder: Path, grid: str) -> None:
+        self.results = Results.load(folder, grid)
+        self.kept = chosen(self.results)
+
+    @cached_property
+    def selecting(self) -> dict[str, float]:
+        """The primary metric by run, on the split that picks its epochs."""
+        primary = self.results.primary
+        by_split = {s: self.results.scores([primary], s) for s in ("valid", "test")}
+        return {
+            run.id: by_split[run.selection][run.id, primary]
+            for run in self.results.runs
+            if run.id in self.results.finished
+        }
+
+    def values(self, metric: str, split: str = "test") -> dict[tuple[str, str], float]:
+        """Return a metric, NAME@K, by run and group; the group of all users' values is empty."""
+        frame = self.results.metrics
+        rows = frame[(frame["split"] == split) & (frame["name"] == metric)]
+        keys = zip(rows["run_id"], rows["group"], strict=True)
+        return dict(zip(keys, rows["value"].astype(float), strict=True))
+
+    def recorded(self, column: str) -> dict[str, float]:
+        """Return a column of runs.csv by run, where a run has a value in it."""
+        record = self.results.record
+        if column not in record:
+            return {}
+        pairs = zip(record["run_id"], record[column], strict=True)
+        return {run_id: float(text) for run_id, text in pairs if text}
+
+    def cases(self) -> Iterator[tuple[Case, list[Run]]]:
+        """Yield the cases by dataset, backbone and noise, in the order of the grid."""
+        noises = list(dict.fromkeys(case.noise for case in self.kept))
+        order = {case: i for i, case in enumerate(self.kept)}
+        places = self.results.datasets
+        for case in sorted(
+            self.kept,
+            key=lambda c: (places.index(c.dataset), c.backbone, noises.index(c.noise), order[c]),
+        ):
+            yield case, self.kept[case]
+
+    def table(
+        self,
+        name: str,
+        columns: Sequence[Column],
+        rows: Iterable[Iterable[Like]],
+        *,
+        title: str,
+        notes: Iterable[str],
+        says: str = "test split",
+        all_settings: bool = False,
+    ) -> Table:
+        """Return a table with what stands around every one."""
+        others = 0 if all_settings else tuned_away(self.results, self.kept)
+        picked = f"of each loss the settings best on the selection split, {others} others left out"
+        return Table.of(
+            name,
+            columns,
+            rows,
+            title=f"{self.results.grid}: {title}",
+            sections=True,
+            within=("dataset", "backbone", "noise"),
+            stamp=self.results.stamp,
+            says=says,
+            problems=problems(self.results),
+            notes=[*notes, *([picked] if others else [])],
+            footer=footer(self.results),
+        )
+
+
+def names(case: Case) -> list[Like]:
+    """Return what stands in the columns `CASE`."""
+    noise = noise_text(dict(case.noise)) or CLEAN_NAME
+    return [case.dataset, case.backbone, noise, case.loss]
+
+
+def n_seeds(runs: Sequence[Run]) -> str:
+    """Return what stands in a column of seeds: how many are finished."""
+    return str(len(runs))
+
+
+def over_seeds(runs: Iterable[Run], values: Mapping[str, float]) -> Entry:
+    """Return mean and deviation over seeds of what runs have by id."""
+    return mean_entry({run.seed: values[run.id] for run in runs if run.id in values})
+
+
+def overall(values: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Return the values over all users, by run."""
+    return {run_id: value for (run_id, group), value in values.items() if not group}
