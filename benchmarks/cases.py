@@ -166,10 +166,9 @@ def loss_cost(name: str, world: World) -> Case:
     loss = LOSSES[name]()
     n_rows, n_neg, data = world.batch_size, world.n_negatives, world.data
     if setup := getattr(loss, "setup", None):
-        degrees = torch.from_numpy(data.user_degrees), torch.from_numpy(data.item_degrees)
-        on_device = [d.to(world.device) for d in degrees]
-        device = torch.device(world.device)
-        setup(Setup(data.n_users, data.n_items, *on_device, device, 0))
+        pairs = (torch.from_numpy(x.astype(np.int64)) for x in data.train.nonzero())
+        on_device = [x.to(world.device) for x in pairs]
+        setup(Setup.of(*on_device, data.n_users, data.n_items, score=loss.score))
     pos, neg, rows, other_rows = (
         (torch.rand(n_rows, n, generator=draws) - 0.5).to(world.device).requires_grad_()
         for n in (loss.n_pos, n_neg, world.dim, world.dim)
@@ -177,7 +176,17 @@ def loss_cost(name: str, world: World) -> Case:
     users = torch.randint(data.n_users, (n_rows,), generator=draws).to(world.device)
     items = torch.randint(data.n_items, (n_rows, 1 + n_neg), generator=draws).to(world.device)
     zero = torch.tensor(0, device=world.device)
-    batch = Batch(users, items[:, 0], zero, zero, items[:, 1:], rows, other_rows)
+    batch = Batch(
+        users,
+        items[:, 0],
+        zero,
+        zero,
+        items[:, 1:],
+        rows,
+        other_rows,
+        torch.cat([pos[:, :1], neg], dim=1),
+        lambda others, table: others @ table[items[0, 1:]].T,
+    )
 
     def ours() -> None:
         pos.grad = neg.grad = None

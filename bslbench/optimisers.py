@@ -1,5 +1,6 @@
 """Adam, dense or lazy: the same mathematics, other memory traffic."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,24 +8,33 @@ import torch
 from torch import Tensor, nn
 
 from bslbench.config import TrainSettings
+from bslbench.errors import ConfigError
 from bslbench.kernels import cpu_adam
+from bslbench.losses.base import Loss
 
 BETAS, EPS = (0.9, 0.999), 1e-8
+
+
+Apart = Sequence[tuple[nn.Parameter, float]]
+"""Parameters with a learning rate of their own, each as a multiple of the run's."""
 
 
 class Adam:
     """Dense Adam over all parameters (Kingma, Ba, ICLR 2015), fused."""
 
-    def __init__(self, parameters: list[nn.Parameter]) -> None:
-        self.adam = torch.optim.Adam(parameters, betas=BETAS, eps=EPS, fused=True)
+    def __init__(self, parameters: list[nn.Parameter], apart: Apart = ()) -> None:
+        groups = [{"params": parameters}, *({"params": [own]} for own, _ in apart)]
+        self.factors = [1.0, *(factor for _, factor in apart)]
+        self.adam = torch.optim.Adam(groups, betas=BETAS, eps=EPS, fused=True)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         self.adam.zero_grad()
 
     def step(self, rate: float) -> None:
-        """Update every parameter that has a gradient, at this learning rate."""
-        self.adam.param_groups[0]["lr"] = rate
+        """Update every parameter that has a gradient, at this learning rate or its multiple."""
+        for group, factor in zip(self.adam.param_groups, self.factors, strict=True):
+            group["lr"] = rate * factor
         self.adam.step()
 
     def settle(self) -> None:
@@ -50,13 +60,15 @@ class LazyAdam:
     ----------
     tables
         Parameters [N, d] float32 on the CPU whose gradients are sparse.
-    others
-        All other parameters.
+    others, apart
+        All other parameters, and those of them with a learning rate of their own.
     """
 
-    def __init__(self, tables: list[nn.Parameter], others: list[nn.Parameter]) -> None:
+    def __init__(
+        self, tables: list[nn.Parameter], others: list[nn.Parameter], apart: Apart = ()
+    ) -> None:
         self.tables = [_Table(table) for table in tables]
-        self.dense = Adam(others) if others else None
+        self.dense = Adam(others, apart) if others or apart else None
         self.n_steps = 0
         # Rate over bias correction, and root of the other one, of each step so far.
         self.sizes, self.roots = np.empty(1024, np.float32), np.empty(1024, np.float32)
@@ -141,16 +153,36 @@ class _Table:
         cpu_adam.update(*groups, n_steps, size, root, *self.arrays())
 
 
-def optimiser_for(settings: TrainSettings, backbone: nn.Module, loss: nn.Module) -> Adam | LazyAdam:
-    """Return what ``settings.optimizer`` names, over all parameters of a backbone and a loss."""
+def optimiser_for(settings: TrainSettings, backbone: nn.Module, loss: Loss) -> Adam | LazyAdam:
+    """Return what ``settings.optimizer`` names, over all parameters of a backbone and a loss.
+
+    Raises
+    ------
+    ConfigError
+        If the loss has a learning rate for a parameter that it does not have.
+    """
+    shared, apart = _by_rate(loss, settings.lr)
     if settings.optimizer == "adam":
-        return Adam([*backbone.parameters(), *loss.parameters()])
+        return Adam([*backbone.parameters(), *shared], apart)
     own: Any = backbone
-    # Own negatives read the whole item table at each step, and its gradient is dense.
-    tables = [own.users] if settings.sampler == "own" else [own.users, own.items]
+    # Then the whole item table is read at each step, and its gradient is dense.
+    all_items = settings.sampler == "own" or "all_items" in loss.needs
+    tables = [own.users] if all_items else [own.users, own.items]
     lazy = {id(table) for table in tables}
-    others = [p for p in (*own.parameters(), *loss.parameters()) if id(p) not in lazy]
-    adam = LazyAdam(tables, others)
+    others = [p for p in own.parameters() if id(p) not in lazy]
+    adam = LazyAdam(tables, [*others, *shared], apart)
     own.sparse = True
     own.register_forward_pre_hook(lambda module, rows: adam.catch_up(*rows))
     return adam
+
+
+def _by_rate(loss: nn.Module, lr: float) -> tuple[list[nn.Parameter], Apart]:
+    """Return a loss's parameters that learn at the run's rate, and those that have their own."""
+    learning_rates: Any = getattr(loss, "learning_rates", None)
+    rates = learning_rates(lr) if learning_rates else {}
+    own = dict(loss.named_parameters())
+    for name in rates:
+        if name not in own:
+            raise ConfigError(f"the loss has a learning rate for '{name}', but no such parameter")
+    shared = [parameter for name, parameter in own.items() if name not in rates]
+    return shared, [(own[name], rate / lr) for name, rate in rates.items()]

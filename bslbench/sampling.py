@@ -6,7 +6,7 @@ Each draw is a pure function of (seed, epoch, step, row).
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from bslbench.kernels import cpu, cpu_noise
 from bslbench.kernels.sddmm import EPS, Index, item_block, sddmm
 from bslbench.losses.base import Loss
 from bslbench.seeding import generator, key_of
+
+Products = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,31 @@ class Scored:
     user_rows, item_rows
         Raw embeddings of the rows' users (after dropout) and own items, [B, d], for a loss that
         needs ``"embeddings"``.
+    all_scores
+        Scores of the rows' users against all items, [B, I], for a loss that needs ``"all_items"``.
+    negative_products
+        Products of other rows [B, r] and another table [I, r] at the negatives, for a loss that
+        needs ``"negative_products"``.
     """
 
     pos: Tensor
     neg: Tensor
     squared: Tensor
-    neg_items: Tensor | None
-    user_rows: Tensor | None
-    item_rows: Tensor | None
+    neg_items: Tensor | None = None
+    user_rows: Tensor | None = None
+    item_rows: Tensor | None = None
+    all_scores: Tensor | None = None
+    negative_products: Products | None = None
+
+
+NEEDS = {
+    "neg_items": "neg_items",
+    "user_rows": "embeddings",
+    "item_rows": "embeddings",
+    "all_scores": "all_items",
+    "negative_products": "negative_products",
+}
+"""What a loss needs to be given each of the fields above."""
 
 
 class Sampler(ABC):
@@ -106,24 +125,15 @@ class Sampler(ABC):
         return rows._replace(users=self.dropout(rows.users, epoch, step)), sq_users
 
     def scored(
-        self,
-        pos: Tensor,
-        neg: Tensor,
-        squared: Tensor,
-        rows: Rows,
-        neg_items: Callable[[], Tensor],
-        item_rows: Callable[[], Tensor],
+        self, pos: Tensor, neg: Tensor, squared: Tensor, **makers: Callable[[], Any]
     ) -> Scored:
         """Return the scores, and of the rest only what the loss needs: [B, B] ids are not free."""
-        by_item, by_row = "neg_items" in self.needs, "embeddings" in self.needs
-        return Scored(
-            pos,
-            neg,
-            squared,
-            neg_items().long() if by_item else None,
-            rows.users if by_row else None,
-            item_rows() if by_row else None,
-        )
+        made = {name: make() for name, make in makers.items() if NEEDS[name] in self.needs}
+        return Scored(pos, neg, squared, **made)
+
+    def scaled(self, rows: Tensor) -> Tensor:
+        """Return rows [n, d] ready to be multiplied: at unit length if scores are cosines."""
+        return normalize(rows, dim=1, eps=EPS) if self.cosine else rows
 
 
 class Own(Sampler):
@@ -151,11 +161,23 @@ class Own(Sampler):
             sq_items = item_squares if rows.sq_items is None else rows.sq_items
             squared = sq_users.sum() + stable_sum(self.count(index) * sq_items)
 
-        def neg_items() -> Tensor:
-            drawn = index.items[:, index.n_pos :]
-            return drawn if self.order_free else drawn.gather(1, order)
+        def drawn(columns: Tensor) -> Tensor:
+            negatives = columns[:, index.n_pos :]
+            return negatives if self.order_free else negatives.gather(1, order)
 
-        return self.scored(pos, neg, squared, rows, neg_items, lambda: embedding(items, rows.items))
+        def products(others: Tensor, table: Tensor) -> Tensor:
+            return drawn(sddmm(others, table, index, cosine=False)[0])
+
+        return self.scored(
+            pos,
+            neg,
+            squared,
+            neg_items=lambda: drawn(index.items).long(),
+            user_rows=lambda: rows.users,
+            item_rows=lambda: embedding(items, rows.items),
+            all_scores=lambda: self.scaled(rows.users) @ self.scaled(rows.items).T,
+            negative_products=lambda: products,
+        )
 
     def draw(self, users: Tensor, pos_items: Tensor, epoch: int, step: int) -> tuple[Index, Tensor]:
         """Return the index of positives [B, K] and negatives drawn for users [B], and their order.
@@ -192,7 +214,8 @@ class Listed(NamedTuple):
 
     `users` [B, d] and `items` [K B + M, d] have unit length if scores are cosines; `pos` [B, K] are
     the positives' scores; `squares` 0-d and `sq_pool` [M] are the squared norms of the users' and
-    own items' rows, summed, and of the pool's rows.
+    own items' rows, summed, and of the pool's rows; `table` [I, d] are the rows of all items, None
+    unless the loss needs ``"all_items"``.
     """
 
     rows: Rows
@@ -201,6 +224,7 @@ class Listed(NamedTuple):
     pos: Tensor
     squares: Tensor
     sq_pool: Tensor
+    table: Tensor | None
 
 
 class Shared(Sampler):
@@ -224,23 +248,46 @@ class Shared(Sampler):
         pos_items = self.positives(users, items, epoch, step)  # [B, K]
         n_rows, n_pos = pos_items.shape
         names = torch.cat([pos_items.t().flatten(), pool])
-        rows, sq_users = self.rows(backbone, users, names, epoch, step)
+        table = None
+        if "all_items" in self.needs:
+            rows, sq_users = self.rows(backbone, users, None, epoch, step)
+            table = rows.items
+            sq_items = None if rows.sq_items is None else rows.sq_items.index_select(0, names)
+            rows = rows._replace(items=embedding(names, table), sq_items=sq_items)
+        else:
+            rows, sq_users = self.rows(backbone, users, names, epoch, step)
         sq_items = rows.items.square().sum(1) if rows.sq_items is None else rows.sq_items
-        unit_users, unit_items = rows.users, rows.items
-        if self.cosine:
-            unit_users = normalize(unit_users, dim=1, eps=EPS)
-            unit_items = normalize(unit_items, dim=1, eps=EPS)
+        unit_users, unit_items = self.scaled(rows.users), self.scaled(rows.items)
         positives = unit_items[: n_pos * n_rows].view(n_pos, n_rows, -1)
         pos = (unit_users * positives).sum(2).t()
         squares = sq_users.sum() + sq_items[:n_rows].sum()
-        return Listed(rows, unit_users, unit_items, pos, squares, sq_items[n_pos * n_rows :])
+        sq_pool = sq_items[n_pos * n_rows :]
+        return Listed(rows, unit_users, unit_items, pos, squares, sq_pool, table)
 
     def shared(
-        self, found: Listed, neg: Tensor, squared: Tensor, neg_items: Callable[[], Tensor]
+        self,
+        found: Listed,
+        neg: Tensor,
+        squared: Tensor,
+        neg_items: Callable[[], Tensor],
+        products: Products,
     ) -> Scored:
         """Return the scores with what the loss needs."""
-        rows = found.rows
-        return self.scored(found.pos, neg, squared, rows, neg_items, lambda: rows.items[: len(neg)])
+
+        def all_scores() -> Tensor:
+            assert found.table is not None
+            return found.users @ self.scaled(found.table).T
+
+        return self.scored(
+            found.pos,
+            neg,
+            squared,
+            neg_items=lambda: neg_items().long(),
+            user_rows=lambda: found.rows.users,
+            item_rows=lambda: found.rows.items[: len(neg)],
+            all_scores=all_scores,
+            negative_products=lambda: products,
+        )
 
 
 class Pool(Shared):
@@ -257,7 +304,13 @@ class Pool(Shared):
         squared = found.squares
         if self.settings.l2_negatives:
             squared = squared + len(users) * found.sq_pool.sum()
-        return self.shared(found, neg, squared, lambda: pool.expand(len(users), -1))
+        return self.shared(
+            found,
+            neg,
+            squared,
+            lambda: pool.expand(len(users), -1),
+            lambda others, table: others @ embedding(pool, table).T,
+        )
 
 
 class InBatch(Shared):
@@ -284,6 +337,7 @@ class InBatch(Shared):
             off_diagonal(scores),
             found.squares,
             lambda: off_diagonal(items.expand(len(users), -1)),
+            lambda others, table: off_diagonal(others @ embedding(items, table).T),
         )
 
 
@@ -297,7 +351,11 @@ class NoNegatives(Shared):
         none = items[:0]
         found = self.listed(backbone, users, items, none, epoch, step)
         return self.shared(
-            found, found.pos[:, :0], found.squares, lambda: none.expand(len(users), -1)
+            found,
+            found.pos[:, :0],
+            found.squares,
+            lambda: none.expand(len(users), -1),
+            lambda others, table: others[:, :0],
         )
 
 

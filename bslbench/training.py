@@ -133,7 +133,8 @@ def train(
     items = torch.from_numpy(pairs.col.astype("int64")).to(device)  # [n]
     sampler = SAMPLERS[settings.sampler](settings, loss, data, seed)
     if setup := getattr(loss, "setup", None):
-        setup(_setup(data, device, seed))
+        sizes = data.n_users, data.n_items
+        setup(Setup.of(users, items, *sizes, score=settings.score_train, seed=seed))
     adam = optimiser_for(settings, backbone, loss)
     n_drawn = data.clean_train.nnz  # in an epoch: pairs that noise adds buy no training
     starts = range(0, n_drawn, settings.batch_size)
@@ -179,9 +180,10 @@ def train(
                 on_step(generator(seed, "backbone", now.epoch, now.step))
             clock = perf_counter()
             scored = sampler(backbone, batch_users, batch_items, now.epoch, now.step)
-            pos, neg = scored.pos, scored.neg  # [B, K], [B, M]
+            pos, neg, all_scores = scored.pos, scored.neg, scored.all_scores  # [B, K], [B, M]
             if settings.scale not in (None, 1.0):
                 pos, neg = pos * settings.scale, neg * settings.scale
+                all_scores = None if all_scores is None else all_scores * settings.scale
             clock = _lap(now, "scores", clock)
             batch = Batch(
                 batch_users,
@@ -191,6 +193,8 @@ def train(
                 scored.neg_items,
                 scored.user_rows,
                 scored.item_rows,
+                all_scores,
+                scored.negative_products,
             )
             total = loss(pos, neg, batch)
             if settings.l2:
@@ -266,17 +270,6 @@ def epoch_order(n_pairs: int, n_drawn: int, seed: int, epoch: int) -> Tensor:
     numbers = range(start // n_pairs, -(-end // n_pairs))
     row = [torch.randperm(n_pairs, generator=generator(seed, "shuffle", k)) for k in numbers]
     return torch.cat(row)[start % n_pairs :][:n_drawn]
-
-
-def _setup(data: Interactions, device: torch.device, seed: int) -> Setup:
-    return Setup(
-        data.n_users,
-        data.n_items,
-        torch.from_numpy(data.user_degrees).to(device),
-        torch.from_numpy(data.item_degrees).to(device),
-        device,
-        seed,
-    )
 
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:

@@ -73,6 +73,13 @@ def test_zero_rows_and_items_never_drawn_get_a_finite_gradient() -> None:
     assert items.grad is not None and (items.grad == 0).all()
 
 
+def test_squared_norms_alone_have_their_gradient_too() -> None:
+    users, items = (torch.ones(n, 8, device=DEVICE).requires_grad_() for n in (4, 50))
+    cuda_sddmm.sddmm(users, items, index_of(4, 50, 1, 10), cosine=True)[1].sum().backward()
+    assert users.grad is not None and (users.grad == 0).all()
+    assert items.grad is not None and (items.grad == 2).all()
+
+
 @pytest.mark.parametrize(("n_pos", "n_neg"), [(1, 301), (3, 8), (2, 0)])
 def test_draws_are_those_of_the_cpu_in_draw_order(n_pos: int, n_neg: int) -> None:
     n_rows, n_items, key = 9, 1000, 2**63 - 25

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from bslbench.backbones import MF
+from bslbench.backbones import BACKBONES, MF
 from bslbench.config import TrainSettings
-from bslbench.losses import BSL, SL, Loss
+from bslbench.losses import BSL, SL, FullSoftmax, Loss
 from bslbench.losses.base import as_loss
 from bslbench.sampling import SAMPLERS, Scored, stable_sum
 from tests.fixtures import tiny
@@ -16,8 +16,14 @@ from tests.fixtures import tiny
 class Everything(Loss):
     """Asks for all that a loss can ask for, in draw order."""
 
-    needs = frozenset({"negatives", "neg_items", "embeddings"})
+    needs = frozenset({"negatives", "neg_items", "negative_products", "embeddings", "all_items"})
     tau = 0.5
+
+
+class Grouped(Everything):
+    """The same in any order."""
+
+    order_free = True
 
 
 def score(sampler: str, loss: Loss, **changes: object) -> tuple[Scored, MF, Tensor, Tensor]:
@@ -53,6 +59,46 @@ def test_scores_and_squares_are_those_of_the_items_named(
     if l2_negatives and sampler != "in_batch":
         squares = squares + item_table[scored.neg_items].square().sum()
     torch.testing.assert_close(scored.squared, squares)
+    torch.testing.assert_close(scored.all_scores, expected)
+
+
+@pytest.mark.parametrize("sampler", ["own", "pool", "in_batch"])
+@pytest.mark.parametrize("loss", [Everything, Grouped])
+def test_other_tables_are_multiplied_at_the_same_negatives(sampler: str, loss: type[Loss]) -> None:
+    scored, _, users, _ = score(sampler, loss())
+    draws = torch.Generator().manual_seed(1)
+    rows, table = (torch.randn(n, 5, generator=draws) for n in (len(users), tiny().n_items))
+    ours, exact = ([x.clone().requires_grad_() for x in (rows, table)] for _ in range(2))
+    assert scored.neg_items is not None and scored.negative_products is not None
+    found = scored.negative_products(*ours)
+    expected = (exact[0] @ exact[1].T).gather(1, scored.neg_items)
+    torch.testing.assert_close(found, expected)
+    for products in (found, expected):
+        products.square().sum().backward()
+    for mine, theirs in zip(ours, exact, strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_all_items_are_scored_without_negatives_and_l2_counts_no_more(backbone: str) -> None:
+    loss, data = FullSoftmax(), tiny()
+    users, items = torch.tensor([3, 7, 3, 20]), torch.from_numpy(data.train.indices[:4]).long()
+    made = BACKBONES[backbone](data, 8, torch.Generator().manual_seed(0)).eval()  # no dropout
+    settings = TrainSettings(sampler="none", n_negatives=0, l2=1.0)
+    scored = SAMPLERS["none"](settings, loss, data, 0)(made, users, items, 0, 0)
+    tables = [normalize(table) for table in made.tables()]
+    torch.testing.assert_close(scored.all_scores, tables[0][users] @ tables[1].T)
+    assert scored.all_scores is not None and scored.neg.shape == (4, 0)
+    torch.testing.assert_close(scored.pos, scored.all_scores.gather(1, items[:, None]))
+    plain = SAMPLERS["none"](settings, SL(), data, 0)(made, users, items, 0, 0)
+    torch.testing.assert_close(scored.squared, plain.squared)
+
+
+def test_nothing_is_made_that_a_loss_did_not_ask_for() -> None:
+    for sampler in ("own", "pool", "in_batch", "none"):
+        scored, *_ = score(sampler, SL())
+        assert scored.neg_items is scored.user_rows is scored.item_rows is None
+        assert scored.all_scores is scored.negative_products is None
 
 
 def test_in_batch_negatives_are_the_other_rows_items() -> None:

@@ -50,6 +50,14 @@ def test_forward_and_gradients_equal_the_float64_reference(
         assert error < 1e-5 or theirs.grad.norm() < 1e-6
 
 
+def test_squared_norms_alone_have_their_gradient_too() -> None:
+    index, _ = draw(4, 50, 1, 10)
+    users, items = (torch.ones(n, 8).requires_grad_() for n in (4, 50))
+    sddmm(users, items, index, cosine=True)[1].sum().backward()
+    assert users.grad is not None and (users.grad == 0).all()
+    assert items.grad is not None and (items.grad == 2).all()
+
+
 def test_a_zero_row_gets_a_finite_gradient_as_from_normalize() -> None:
     index, _ = draw(4, 50, 1, 10)
     tables = [torch.zeros(4, 8), torch.randn(50, 8, generator=torch.Generator().manual_seed(1))]

@@ -111,12 +111,13 @@ class _CudaSddmm(torch.autograd.Function):
 
     @staticmethod
     def backward(
-        ctx: Any, grad: Tensor, grad_squared: Tensor | None
+        ctx: Any, grad: Tensor | None, grad_squared: Tensor | None
     ) -> tuple[Tensor, Tensor, None, None, None]:
         users, items, *gathered, columns = ctx.saved_tensors
         gathered_users, gathered_items, user_scale, user_pull, item_scale, item_pull = gathered
         (n_rows, n_columns), n_items = columns.shape, len(items)
-        grad, flat = grad.contiguous(), columns.flatten()
+        grad = items.new_zeros(columns.shape) if grad is None else grad.contiguous()
+        flat = columns.flatten()
         if grad_squared is None:
             grad_squared = items.new_zeros(n_items)
         grad_users, grad_items = torch.empty_like(users), torch.empty_like(items)

@@ -109,10 +109,12 @@ class _CpuSddmm(torch.autograd.Function):
 
     @staticmethod
     def backward(
-        ctx: Any, grad: Tensor, grad_squared: Tensor | None
+        ctx: Any, grad: Tensor | None, grad_squared: Tensor | None
     ) -> tuple[Tensor, Tensor, None, None]:
         users, items, user_scale, item_scale, user_pull, item_pull = ctx.saved_tensors
         index = ctx.index
+        if grad is None:
+            grad = torch.zeros(index.items.shape)
         if grad_squared is None:
             grad_squared = torch.zeros(len(items))
         columns = _np(index.items), _np(index.offsets), index.n_pos

@@ -1,13 +1,16 @@
 """What a loss is: scores in, one number out, and what it declares about itself."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from bslbench.errors import ConfigError
+
+Status = Literal["verified", "classic", "experimental"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,14 @@ class Batch:
     user_rows, item_rows
         Raw (not normalised) embeddings of the rows' users and items, [B, d], part of the graph;
         only if the loss needs ``"embeddings"``.
+    all_scores
+        Scores of the rows' users against all items in id order, [B, I], made and scaled as `pos`;
+        only if the loss needs ``"all_items"``.
+    negative_products
+        A function of rows [B, r] and of a table over all items [I, r], any r: their products at
+        the negatives, [B, M], column for column those of `neg`, differentiable in both; only if
+        the loss needs ``"negative_products"``. What a second model of the loss's own is scored
+        with, without ever gathering [B, M, r].
     """
 
     users: Tensor
@@ -35,6 +46,8 @@ class Batch:
     neg_items: Tensor | None = None
     user_rows: Tensor | None = None
     item_rows: Tensor | None = None
+    all_scores: Tensor | None = None
+    negative_products: Callable[[Tensor, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,10 @@ class Setup:
         Where the training runs.
     seed
         The run's seed; derive every draw from it.
+    score
+        ``cosine`` or ``inner``: what the scores of the training are.
+    train_users, train_items
+        The train pairs, [n] int64 each, on `device`.
     """
 
     n_users: int
@@ -59,6 +76,40 @@ class Setup:
     item_degrees: Tensor
     device: torch.device
     seed: int
+    score: str
+    train_users: Tensor
+    train_items: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        train_users: Tensor,
+        train_items: Tensor,
+        n_users: int,
+        n_items: int,
+        *,
+        score: str = "cosine",
+        seed: int = 0,
+    ) -> "Setup":
+        """Return what train pairs, [n] int64 each, say: all that a loss needs outside of a run too.
+
+        Examples
+        --------
+        >>> info = Setup.of(torch.tensor([0, 0, 1]), torch.tensor([3, 1, 3]), n_users=2, n_items=4)
+        >>> info.user_degrees, info.item_degrees
+        (tensor([2, 1]), tensor([0, 1, 0, 2]))
+        """
+        return cls(
+            n_users,
+            n_items,
+            torch.bincount(train_users, minlength=n_users),
+            torch.bincount(train_items, minlength=n_items),
+            train_users.device,
+            seed,
+            score,
+            train_users,
+            train_items,
+        )
 
 
 class Loss(nn.Module):
@@ -68,11 +119,12 @@ class Loss(nn.Module):
     the rows. Its constructor's arguments are its hyper-parameters. Optional hooks:
     ``setup(info: Setup)`` before the first step and ``on_epoch_start(users [n_users, d],
     items [n_items, d], epoch)`` without gradient. Parameters of its own are trained by the same
-    optimiser; buffers survive a resume.
+    optimiser, at the run's learning rate or, by name, at those that ``learning_rates(lr)`` returns;
+    with the parameters, buffers survive a resume.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"negatives"})
-    """Of ``negatives``, ``neg_items``, ``embeddings``."""
+    """Of ``negatives``, ``neg_items``, ``negative_products``, ``embeddings``, ``all_items``."""
     n_pos: int = 1
     """K: positives per row, the row's own item in column 0; may be a hyper-parameter."""
     n_negatives: ClassVar[int] = 800
@@ -94,6 +146,12 @@ class Loss(nn.Module):
     """
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    status: ClassVar[Status] = "experimental"
+    """``verified``: it has met a figure published for it; ``classic``: as old as the field, there
+    is no figure of its own to meet; ``experimental``: neither. All are tested against their
+    formulas."""
+    evidence: ClassVar[str] = "none yet"
+    """What the status rests on."""
 
 
 def log_mean_exp(x: Tensor) -> Tensor:
@@ -125,3 +183,45 @@ def check_positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ConfigError(f"{name} must be above 0, not {value}")
+
+
+def check_range(low: float, high: float, **values: float) -> None:
+    """Raise a `ConfigError` naming the first value that is not from `low` to `high`."""
+    for name, value in values.items():
+        if not low <= value <= high:
+            raise ConfigError(f"{name} must be from {low:g} to {high:g}, not {value}")
+
+
+def ascending(x: Tensor) -> Tensor:
+    """Return x with its gradient turned round: the optimiser descends, so what made x ascends.
+
+    Examples
+    --------
+    >>> x = torch.tensor(3.0, requires_grad=True)
+    >>> y = ascending(x)
+    >>> y.backward()
+    >>> y.item(), x.grad.item()
+    (3.0, -1.0)
+    """
+    return 2 * x.detach() - x
+
+
+def turned(cosine: Tensor, angle: Tensor) -> Tensor:
+    """Return the cosine after the angle behind it has grown by `angle`, cos(arccos(c) + a).
+
+    Examples
+    --------
+    >>> turned(torch.tensor([0.0]), torch.tensor([math.pi / 2]))
+    tensor([-1.])
+    """
+    # At plus and minus 1 the derivative is infinite: 1e-7 short of them it is a few thousand.
+    sine = (1 - cosine.clamp(-1 + 1e-7, 1 - 1e-7).square()).sqrt()
+    return cosine * angle.cos() - sine * angle.sin()
+
+
+def normal_table(
+    n_rows: int, dim: int, draws: torch.Generator, device: torch.device
+) -> nn.Parameter:
+    """Return a Xavier-normal table [n_rows, dim] (Glorot, Bengio, AISTATS 2010)."""
+    table = torch.empty(n_rows, dim)
+    return nn.Parameter(nn.init.xavier_normal_(table, generator=draws).to(device))

@@ -40,6 +40,8 @@ class SL(SoftmaxLoss):
 
     formula = "-p/tau + log mean_j exp(n_j/tau)"
     source = "Wu et al., BSL, ICDE 2024, Eq. for SL"
+    status = "verified"
+    evidence = "Yelp2018, LightGCN: loss and Recall@20 of the published run's first epochs"
 
     def __init__(self, tau: float = 0.1) -> None:
         super().__init__()
@@ -108,6 +110,7 @@ class BSL(SoftmaxLoss):
     space = {"tau": TAU, "tau_pos": TAU}
     formula = "-(tau_pos/tau) log mean_k exp(p_k/tau_pos) + rho log mean_j exp(n_j/tau)"
     source = "Wu et al., BSL, ICDE 2024, Eq. for BSL, divided by tau"
+    evidence = "no published run has this form; with one positive it is sl (by test)"
 
     def __init__(
         self, tau: float = 0.1, tau_pos: float = 0.1, rho: float = 1.0, n_pos: int = 16
@@ -147,6 +150,8 @@ class BSLReweight(SoftmaxLoss):
     space = {"tau": TAU, "rho": RHO}
     formula = "-p/tau + rho log mean_j exp(n_j/tau)"
     source = "published code of BSL, ICDE 2024, mode reweight"
+    status = "verified"
+    evidence = "Yelp2018, LightGCN: loss and Recall@20 of the published run's first epochs"
 
     def __init__(self, tau: float = 0.1, rho: float = 1.1) -> None:
         super().__init__()
@@ -175,6 +180,8 @@ class BSLInBatch(SoftmaxLoss):
     space = {"tau": TAU, "rho": RHO}
     formula = "-log mean_{rows of the same user} exp(p/tau) + rho log mean_j exp(n_j/tau)"
     source = "published code of BSL, ICDE 2024, mode multi"
+    status = "verified"
+    evidence = "Yelp2018, MF: loss and Recall@20 of the published run's first epochs"
 
     def __init__(self, tau: float = 0.1, rho: float = 1.1) -> None:
         super().__init__()
@@ -207,6 +214,7 @@ class BSLScaled(SoftmaxLoss):
     space = {"tau_pos": TAU, "tau_neg": TAU}
     formula = "(tau_neg/tau_pos) (-p/tau_neg + log mean_j exp(n_j/tau_neg))"
     source = "IR-Benchmark; Talos, WWW 2026"
+    evidence = "a constant times sl (by test)"
 
     def __init__(self, tau_pos: float = 0.1, tau_neg: float = 0.1) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from bslbench.catalog import data_dir, load_catalog, missing_files
 from bslbench.config import Grid
 from bslbench.data.load import describe
 from bslbench.engine.grid import GRIDS
-from bslbench.losses import LOSSES
+from bslbench.losses import LOSSES, Loss
 from bslbench.plugins import Plugin, find
 from bslbench.references import REFERENCES
 
@@ -37,17 +37,50 @@ def datasets(data: Path | None = None, catalog: Path | None = None) -> str:
 
 
 def losses() -> str:
-    """Return each loss with its formula, its hyper-parameters' defaults and its source."""
+    """Return each loss with its formula, its hyper-parameters' defaults, its source and status."""
     blocks = []
     for name, loss in LOSSES.items():
-        defaults = [
-            f"{key}={p.default}" for key, p in find(name, LOSSES, "loss").parameters().items()
+        lines = [
+            name,
+            loss.formula,
+            "  ".join([*_defaults(name), _shape(loss)]),
+            loss.source,
+            f"{loss.status}: {loss.evidence}",
         ]
-        shape = f"{loss.score} scores, M = {loss.n_negatives}"
-        blocks.append(
-            f"{name}\n  {loss.formula}\n  {'  '.join([*defaults, shape])}\n  {loss.source}"
-        )
+        blocks.append("\n  ".join(lines))
     return "\n\n".join(blocks)
+
+
+def losses_as_markdown() -> str:
+    """Return the table of ``docs/losses.md``, a row per loss."""
+    heads = ["name", "formula", "hyper-parameters", "scores", "paper", "status"]
+    rows = [
+        [
+            f"`{name}`",
+            f"`{loss.formula}`",
+            ", ".join(f"`{default}`" for default in _defaults(name)),
+            _shape(loss),
+            loss.source,
+            f"**{loss.status}**: {loss.evidence}",
+        ]
+        for name, loss in LOSSES.items()
+    ]
+    # No column is padded to the longest formula: a line would be as long as all of them.
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join("| " + " | ".join(x.replace("|", "\\|") for x in y) + " |\n" for y in lines)
+
+
+def _defaults(name: str) -> list[str]:
+    """Return the hyper-parameters of a loss with their defaults."""
+    parameters = find(name, LOSSES, "loss").parameters()
+    return [f"{key}={parameter.default}" for key, parameter in parameters.items()]
+
+
+def _shape(loss: type[Loss]) -> str:
+    """Return what scores a loss takes by default, and how many negatives."""
+    if "negatives" in loss.needs:
+        return f"{loss.score} scores, M = {loss.n_negatives}"
+    return f"{loss.score} scores, {'all items' if 'all_items' in loss.needs else 'no negatives'}"
 
 
 def backbones() -> str:
