@@ -18,7 +18,7 @@ from bslbench.data.splits import hold_out
 from bslbench.errors import ConfigError, DataError
 from bslbench.evaluation.ranking import rank_all
 from bslbench.losses import SL, Loss
-from bslbench.references import popularity
+from bslbench.references import Popularity
 from bslbench.sampling import SAMPLERS
 from bslbench.training import Interrupted, train
 from tests.fixtures import NONE, tiny
@@ -199,7 +199,7 @@ def test_published_noise_may_hit_test_items_and_these_cannot_be_found() -> None:
 
 def test_references_see_the_noise() -> None:
     data = noisy("pos=0.5", tiny())
-    scores = popularity(data, 0)(torch.tensor([0]))
+    scores = Popularity().fit(data, 0)(torch.tensor([0]))
     assert scores[0].tolist() == data.train.sum(axis=0).tolist()
     assert scores.sum() == 30 * (8 + 4)
 

@@ -12,7 +12,7 @@ from bslbench.data.synthetic import generate
 from bslbench.errors import ConfigError
 from bslbench.evaluation.metrics import per_user
 from bslbench.evaluation.ranking import rank_all
-from bslbench.references import popularity
+from bslbench.references import Popularity
 
 SIZES = [
     {},
@@ -77,7 +77,7 @@ def test_neighbours_tell_twice_as_much_as_popularity() -> None:
     similar = together / norms[:, None] / norms
     scores = torch.from_numpy((data.train @ similar).astype(np.float32))
     found = per_user(rank_all(lambda users: scores[users], data, "test"), "Recall", 20).mean()
-    by_popularity = per_user(rank_all(popularity(data, 0), data, "test"), "Recall", 20).mean()
+    by_popularity = per_user(rank_all(Popularity().fit(data, 0), data, "test"), "Recall", 20).mean()
     assert 0.05 < by_popularity < 0.5 * found
 
 

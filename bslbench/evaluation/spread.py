@@ -89,6 +89,7 @@ class Probe:
             self.negatives.expand(len(neg), -1),
             raw_users[self.users],
             raw_items[self.positives[:, 0]],
+            negative_products=lambda rows, table: rows @ table[self.negatives].T,
         )
         found = pressure(self.loss, pos, neg, batch)
         return spread if found is None else spread | found
