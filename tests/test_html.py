@@ -141,12 +141,12 @@ def test_filters_add_up_and_best_stays_marked(page) -> None:
 
 
 def test_each_seed_on_demand(page) -> None:
-    seed = page.get_by_text("seed 1: 0.3200")
+    seed = page.get_by_text("seed 1: 0.3200").first
     assert not seed.is_visible()
-    page.locator("summary", has_text="0.3100").click()
+    page.locator("summary", has_text="0.3100").first.click()
     assert seed.is_visible()
     page.get_by_role("button", name="each seed").click()
-    assert page.get_by_text("seed 1: 0.1200").is_visible()
+    assert page.get_by_text("seed 1: 0.1200").first.is_visible()
     page.get_by_role("button", name="each seed").click()
     assert not seed.is_visible()
 

@@ -189,7 +189,7 @@ def test_html(table: Table) -> None:
     assert parser.rows[0] == ["", "yelp2018", "synthetic?users=1e5&items=1e4", ""]
     assert parser.rows[3][1] == RAW and parser.rows[3][0] == "mf"
     assert '<td data-value="0.15"><u>0.1500</u><sup>ab</sup> <span class="sd">± 0.0100' in text
-    assert "<details><summary><b>0.3000</b></summary>seed 0 0.3000</details>" in text
+    assert "<b>0.3000</b></summary><ul><li>seed 0: 0.3000</li></ul></details>" in text
 
 
 class _Outline(HTMLParser):
