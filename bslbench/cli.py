@@ -16,6 +16,7 @@ from bslbench.cli_eval import evaluate
 from bslbench.cli_report import report
 from bslbench.cli_train import status, train
 from bslbench.cli_tune import tune
+from bslbench.cli_verdict import verdict
 from bslbench.errors import BslbenchError, ConfigError, DownloadError
 from bslbench.options import Catalog, Data
 
@@ -120,6 +121,7 @@ app.command(epilog="Example: bslbench pack movielens-mf")(pack)
 app.command(epilog="Example: bslbench verify movielens-mf.zip --sample 3")(verify)
 app.command(epilog="Example: bslbench status --grid quick")(status)
 app.command(epilog="Example: bslbench check --grid gate --baseline benchmarks/gate.toml")(check)
+app.command(epilog="Example: bslbench verdict --write docs/findings.md")(verdict)
 
 
 app.command(name="eval", epilog="Example: bslbench eval synthetic-mf-sl-s0 --k 1,3,100")(evaluate)

@@ -10,10 +10,11 @@ from scipy import stats
 
 from benchmarks.check_power import alarms, typical
 from bslbench import cli, cli_check
+from bslbench.engine.grid import expand, find_grid
 from bslbench.errors import CannotTell, ConfigError, DataError
 from bslbench.evaluation.statistics import SMALLEST_EFFECT
-from bslbench.report.baseline import Baseline, baseline_of
-from bslbench.report.check import Finding, check, drop_p, exit_code, findable_drop
+from bslbench.report.baseline import BASELINE_SEEDS, Baseline, baseline_of, config_of
+from bslbench.report.check import RUN_SEEDS, Finding, check, drop_p, exit_code, findable_drop
 from bslbench.report.check_table import annotations
 from bslbench.report.results import Results
 from tests.stores import cell, write
@@ -133,13 +134,14 @@ def cut(n):
     return {"seeds": list(range(n)), "values": values(0.2, 0.002, n)}
 
 
-def test_changed_settings_are_compared_and_noted(base, tmp_path):
-    changed = (values(0.2, 0.002, 5), {"dim": 32})
-    [sl, _] = check(store(tmp_path, grid="a", sl=changed, bpr=changed), base, FILE)
-    assert (sl.state, sl.note) == ("fine", "its settings have changed")
+def test_changed_settings_are_compared_and_noted(tmp_path):
+    made = baseline_of(store(tmp_path, sl=(values(0.2, 0.002, 10), {"dim": 64})), "Recall@20")
+    run = (values(0.2, 0.002, 5), {"dim": 32, "invented_since": True})
+    [sl] = check(store(tmp_path, grid="a", sl=run), made, FILE)
+    assert (sl.state, sl.note) == ("fine", "settings have changed: dim 64 -> 32")
 
 
-def test_a_group_is_known_by_its_configuration_whatever_it_is_called(tmp_path):
+def test_a_group_is_known_by_its_settings_whatever_it_is_called(tmp_path):
     one = store(tmp_path, grid="one", sl=(values(0.2, 0.002, 10), {"tau": 0.1}))
     made = baseline_of(one, "Recall@20")
     scored = []
@@ -260,3 +262,17 @@ def test_the_command_from_baseline_to_exit_code(command, tmp_path):
 
 def test_the_default_tolerance_is_the_smallest_effect_of_interest():
     assert inspect.signature(cli_check.check).parameters["tolerance"].default == SMALLEST_EFFECT
+
+
+def test_the_committed_baseline_is_one_of_the_grid_gate(tmp_path):
+    base = Baseline.read(Path(__file__).parents[1] / "benchmarks" / "gate.toml")
+    cells = expand(find_grid("gate"), tmp_path)
+    for group in base.group:
+        alike = [cell for cell in cells if cell.loss == group.loss]
+        assert len(alike) >= RUN_SEEDS and len(group.seeds) >= BASELINE_SEEDS
+        assert {(c.dataset, c.fingerprint, c.protocol) for c in alike} == {
+            (group.dataset, group.fingerprint, base.protocol)
+        }
+        config = config_of(alike[0].flat())
+        assert group.changes(group.model_copy(update={"config": config})) == []
+    assert {cell.loss for cell in cells} == {group.loss for group in base.group}

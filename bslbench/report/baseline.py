@@ -1,6 +1,5 @@
 """A baseline file: what a grid's seeds have once come to, small enough to be committed."""
 
-import hashlib
 import json
 import math
 from collections import defaultdict
@@ -10,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 import bslbench
-from bslbench.config import Strict, read_toml, validated
+from bslbench.config import Scalar, Strict, read_toml, validated
 from bslbench.errors import CannotTell, ConfigError
 from bslbench.evaluation.metrics import parse_metric
 from bslbench.report.results import Key, Results
@@ -20,10 +19,7 @@ BASELINE_SEEDS = 10
 
 
 class Group(Strict):
-    """The seeds' values of runs that are alike in all but the seed.
-
-    `config` names the whole configuration: it tells whether a setting has changed since.
-    """
+    """The seeds' values of runs that are alike in all else, of which `config` has the settings."""
 
     dataset: str
     backbone: str
@@ -31,7 +27,7 @@ class Group(Strict):
     settings: str = ""
     noise: str = ""
     fingerprint: str
-    config: str
+    config: dict[str, Scalar]
     seeds: list[int]
     values: list[float]
 
@@ -46,6 +42,11 @@ class Group(Strict):
         """The group in words."""
         key = Key(self.backbone, self.loss, self.settings, self.noise)
         return f"{self.backbone} {key.label} on {self.dataset}"
+
+    def changes(self, now: "Group") -> list[str]:
+        """Return the settings that differ, as ``lr 0.01 -> 0.1``; those that one lacks are none."""
+        pairs = {k: (self.config[k], now.config[k]) for k in self.config if k in now.config}
+        return [f"{key} {old} -> {new}" for key, (old, new) in pairs.items() if old != new]
 
 
 class Baseline(Strict):
@@ -87,15 +88,21 @@ class Baseline(Strict):
         for group in self.group:
             lines += ["", "[[group]]"]
             fields = group.model_dump(exclude_defaults=True)
-            lines += [f"{key} = {json.dumps(value)}" for key, value in fields.items()]
+            lines += [f"{key} = {_toml(value)}" for key, value in fields.items()]
         return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {json.dumps(v)}' for key, v in value.items())} }}"
+    return json.dumps(value)
 
 
 def groups_of(results: Results, metric: str) -> list[Group]:
     """Return the finished runs of a grid, grouped, by the metric on test."""
     scores = results.scores([metric])
     made: defaultdict[tuple[str, Key], dict[int, float]] = defaultdict(dict)
-    fields: dict[tuple[str, Key], Mapping[str, object]] = {}
+    fields: dict[tuple[str, Key], Mapping[str, Scalar]] = {}
     for run in results.runs:
         made[run.dataset, run.key]  # also those of which no run is finished
         fields[run.dataset, run.key] = run.fields
@@ -107,7 +114,7 @@ def groups_of(results: Results, metric: str) -> list[Group]:
             dataset=dataset,
             **key._asdict(),
             fingerprint=str(fields[dataset, key].get("fingerprint", "")),
-            config=_config(fields[dataset, key]),
+            config=config_of(fields[dataset, key]),
             seeds=sorted(values),
             values=[values[seed] for seed in sorted(values)],
         )
@@ -115,10 +122,10 @@ def groups_of(results: Results, metric: str) -> list[Group]:
     ]
 
 
-def _config(fields: Mapping[str, object]) -> str:
-    """Return a name for the configuration; the data's fingerprint stands beside it."""
-    kept = {k: v for k, v in fields.items() if k not in ("id", "seed", "fingerprint", "protocol")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+def config_of(fields: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return the settings among the fields of a cell."""
+    names = ("id", "dataset", "backbone", "loss", "seed", "fingerprint", "protocol")
+    return {key: value for key, value in fields.items() if key not in names}
 
 
 def baseline_of(results: Results, metric: str) -> Baseline:

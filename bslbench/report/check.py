@@ -95,14 +95,16 @@ def check(
 
 
 def _counterpart(group: Group, own: Sequence[Group]) -> Group | None:
-    """Return the group with the same configuration, else the one that is called the same."""
-
-    def same(other: Group, *names: str) -> bool:
-        return all(getattr(other, name) == getattr(group, name) for name in names)
-
-    called = ("dataset", "backbone", "loss", "settings", "noise")
-    exact = [other for other in own if same(other, "dataset", "config")]
-    return next(iter(exact or (other for other in own if same(other, *called))), None)
+    """Return the group with the same settings, else the one that is called the same."""
+    alike = [
+        other
+        for other in own
+        if (other.dataset, other.backbone, other.loss)
+        == (group.dataset, group.backbone, group.loss)
+    ]
+    exact = [other for other in alike if not group.changes(other)]
+    called = [o for o in alike if (o.settings, o.noise) == (group.settings, group.noise)]
+    return next(iter([*exact, *called]), None)
 
 
 def judged(
@@ -121,7 +123,8 @@ def judged(
         change = float(np.mean(values)) / base - 1 if base else 0.0
         worse = change < -tolerance and p <= LEVEL
         least = findable_drop(group.values, len(values), len(compared), tolerance)
-        note = "" if now.config == group.config else "its settings have changed"
+        changes = group.changes(now)
+        note = f"settings have changed: {', '.join(changes)}" if changes else ""
         yield Finding(group, "worse" if worse else "fine", note, values, change, p, least)
 
 

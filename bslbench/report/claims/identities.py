@@ -42,7 +42,7 @@ def theory_table(folder: Path, grid: str, metrics: Sequence[str] | None = None) 
     rows: list[list[Like]] = []
     for case, runs in loaded.cases():
         for run in [run for run in runs if _usable(loaded, run)][:1]:
-            scores = _scores(_model(loaded, run))
+            scores = cosines(_model(loaded, run))
             for tau in TAUS:
                 found = check(scores, tau)
                 rows.append(
@@ -93,7 +93,7 @@ def _usable(loaded: Loaded, run: Run) -> bool:
     return run.fields.get("score_train") == "cosine" and _model(loaded, run).is_file()
 
 
-def _scores(model: Path) -> FloatArray:
+def cosines(model: Path) -> FloatArray:
     """Return the cosines of some users with all items, both in random order, [n, I]."""
     tables = load_file(model)
     rng = np.random.default_rng(key_of(0, "theory"))

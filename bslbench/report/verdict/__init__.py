@@ -1,0 +1,1 @@
+"""The claims of the paper, judged by rules that were fixed beforehand."""

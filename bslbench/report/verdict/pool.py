@@ -1,0 +1,176 @@
+"""The runs that verdicts rest on, from any number of grids, and which settings stand for a loss."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from bslbench.config import REFERENCE, Scalar
+from bslbench.engine.store import Run as Folder
+from bslbench.engine.store import Store
+from bslbench.report.levels import CLEAN, noise_of
+from bslbench.report.results import Results, Run
+from bslbench.report.verdict.rules import Rules, base_of
+
+TUNED = ("published", "tuned", "trial")
+"""How `settings_from` begins for settings that somebody has searched."""
+
+
+class Place(NamedTuple):
+    """Where a claim is judged."""
+
+    dataset: str
+    backbone: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs of one loss under one noise at one place and with the same settings, by seed.
+
+    `tuned` tells whether anybody has searched for the settings.
+    """
+
+    loss: str
+    runs: Mapping[int, Run]
+    tuned: bool
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """The settings, by plain names; those of the first run."""
+        return next(iter(self.runs.values())).fields
+
+
+class Pool:
+    """Finished runs of several grids, each once, of those kinds that verdicts may rest on.
+
+    Attributes
+    ----------
+    folder
+        Of the results.
+    grids
+        Names.
+    runs
+        In the order of the grids.
+    left_out
+        Why runs do not count, with how many of them.
+    refused
+        Grids made under older rules, each with the first such run.
+    """
+
+    def __init__(self, folder: Path, grids: Sequence[str], rules: Rules) -> None:
+        self.folder = folder
+        self.grids: list[str] = []
+        self.refused: dict[str, str] = {}
+        self.runs: list[Run] = []
+        self.left_out: defaultdict[str, int] = defaultdict(int)
+        self._records: dict[str, Mapping[str, str]] = {}
+        self._values: dict[tuple[str, str, str, str], float] = {}
+        for grid in grids:
+            self._add(Results.load(folder, grid), rules)
+
+    def _add(self, results: Results, rules: Rules) -> None:
+        table = results.record.to_dict("records")
+        records = {row["run_id"]: {str(k): str(v) for k, v in row.items()} for row in table}
+        finished = [run for run in results.runs if run.id in results.finished]
+        for run in finished:
+            if int(records[run.id].get("rules") or 0) < rules.version:
+                self.refused[results.grid] = run.id
+                return
+        self.grids.append(results.grid)
+        for run in finished:
+            if run.id in self._records:
+                continue
+            self._records[run.id] = records[run.id]
+            if reason := _no_evidence(run, rules):
+                self.left_out[reason] += 1
+            else:
+                self.runs.append(run)
+        columns = [results.metrics[name] for name in ("run_id", "split", "name", "group", "value")]
+        for run_id, split, name, group, value in zip(*columns, strict=True):
+            self._values[run_id, split, name, group] = float(value)
+
+    def places(self, losses: Iterable[str]) -> list[Place]:
+        """Return where any of these losses was trained, in the order of the runs."""
+        wanted = set(losses)
+        return list(
+            dict.fromkeys(
+                Place(run.dataset, run.key.backbone) for run in self.runs if run.key.loss in wanted
+            )
+        )
+
+    def value(self, run: Run, name: str, split: str = "test", group: str = "") -> float | None:
+        """Return a metric, NAME@K, of a run."""
+        return self._values.get((run.id, split, name, group))
+
+    def recorded(self, run: Run, column: str) -> str:
+        """Return what runs.csv says of a run, nothing if it does not."""
+        return self._records[run.id].get(column, "")
+
+    def folder_of(self, run: Run) -> Folder:
+        """Return the run's own folder, which need not be there."""
+        return Store(self.folder).run(run.id)
+
+    def arms(
+        self,
+        place: Place,
+        loss: str,
+        noise: Mapping[str, Any] = CLEAN,
+        where: Mapping[str, Scalar] | None = None,
+    ) -> list[Arm]:
+        """Return the settings of a loss under a noise, those that agree with `where`."""
+        found: defaultdict[str, dict[int, Run]] = defaultdict(dict)
+        for run in self.runs:
+            if (
+                Place(run.dataset, run.key.backbone) == place
+                and run.key.loss == loss
+                and noise_of(run.fields) == noise
+                and all(run.fields.get(key) == value for key, value in (where or {}).items())
+            ):
+                settings = {k: v for k, v in run.fields.items() if k not in ("id", "seed")}
+                found[repr(sorted(settings.items()))][run.seed] = run
+        searched = len(found) > 1
+        return [Arm(loss, runs, searched or self._tuned(runs.values())) for runs in found.values()]
+
+    def _tuned(self, runs: Iterable[Run]) -> bool:
+        return all(self.recorded(run, "settings_from").startswith(TUNED) for run in runs)
+
+    def best(
+        self,
+        place: Place,
+        loss: str,
+        noise: Mapping[str, Any] = CLEAN,
+        where: Mapping[str, Scalar] | None = None,
+        *,
+        seeds: int,
+    ) -> Arm | None:
+        """Return the settings with the best mean of the primary metric on valid.
+
+        Of those that have at least `seeds` runs, if any has; else of those that have the most.
+        """
+        arms = self.arms(place, loss, noise, where)
+        enough = min(seeds, max((len(arm.runs) for arm in arms), default=0))
+        arms = [arm for arm in arms if len(arm.runs) >= enough]
+        return max(arms, key=self.selected, default=None)
+
+    def selected(self, arm: Arm) -> float:
+        """Return the mean of Recall@20 on the split that picked the epochs."""
+        return fmean(
+            self.value(run, "Recall@20", run.selection) or 0.0 for run in arm.runs.values()
+        )
+
+
+def _no_evidence(run: Run, rules: Rules) -> str:
+    """Return why verdicts may not rest on a run; nothing if they may."""
+    if base_of(run.dataset) in rules.not_on:
+        return f"on {base_of(run.dataset)}"
+    if run.selection != "valid":
+        return "with epochs picked on test"
+    if run.fields.get("init", "xavier") != "xavier":
+        return "not started from Xavier"
+    if run.fields.get("eval_users", 0):
+        return "evaluated on a sample of users"
+    if run.key.backbone == REFERENCE:
+        return "of recommenders without a loss"
+    return ""
