@@ -7,6 +7,7 @@ the file and the line, or the row of a Parquet file, both counted from 1.
 import codecs
 import csv
 import io
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ HEADER = 1 << 20
 
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".inter": "\t"}
 PARQUET = (".parquet", ".pq")
+
+MISFIT = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
+"""What Arrow says of a line with too many or too few values; the header is its row 1."""
 
 FAULTS = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError, EOFError)
 """What Arrow raises on files that are not what they should be."""
@@ -170,19 +174,12 @@ class _Text(Table):
         twice = [name for name in columns if self.names.count(name) > 1]
         if twice:
             raise DataError(f"{self.path}, line 1: there are several columns '{twice[0]}'")
-        wrong: list[Any] = []
-
-        def stop(row: Any) -> str:
-            wrong.append(row)
-            return "error"
-
         reading = pyarrow.csv.ReadOptions(use_threads=False, block_size=BLOCK)
         parsing = pyarrow.csv.ParseOptions(
             delimiter=self.delimiter,
             quote_char='"' if self.quoted else False,
             newlines_in_values=self.quoted,
             ignore_empty_lines=False,
-            invalid_row_handler=stop,
         )
         converting = pyarrow.csv.ConvertOptions(
             include_columns=list(dict.fromkeys(columns)),
@@ -195,10 +192,11 @@ class _Text(Table):
                     yield Chunk(self, first, tuple(batch.column(name) for name in columns))
                     first += batch.num_rows
         except FAULTS as error:
-            if wrong:
-                expected, found = wrong[0].expected_columns, wrong[0].actual_columns
-                where = self.place(wrong[0].number - 2)
-                raise DataError(f"{where}: expected {expected} columns, found {found}") from error
+            if wrong := MISFIT.search(str(error)):
+                row, expected, found = map(int, wrong.groups())
+                raise DataError(
+                    f"{self.place(row - 2)}: expected {expected} columns, found {found}"
+                ) from error
             if "straddling" in str(error):
                 raise DataError(
                     f"{self.place(first)} or later: a line of more than {BLOCK:,} bytes; "

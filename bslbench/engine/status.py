@@ -80,11 +80,11 @@ def standings(store: Store, grid_toml: Path) -> Iterator[Standing]:
     """
     try:
         cells = tomllib.loads(grid_toml.read_text("utf-8"))["cells"]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        kinds = [(cell["dataset"], cell["backbone"], cell["loss"]) for cell in cells]
+        runs = [store.run(cell["id"]) for cell in cells]
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{grid_toml} is not whole; train the grid again") from error
-    for cell in cells:
-        run = store.run(cell["id"])
-        kind = cell["dataset"], cell["backbone"], cell["loss"]
+    for cell, kind, run in zip(cells, kinds, runs, strict=True):
         state = run.status()
         if state == "finished":
             took = run.info()["outcome"]

@@ -3,7 +3,8 @@
 import json
 import tomllib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from bslbench.engine.store import TRAILING
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.evaluation.metrics import parse_metric
 from bslbench.report.levels import CLEAN, CLEAN_NAME, RARE, noise_of, noise_text
@@ -97,10 +99,11 @@ class Results:
         if not (home / "grid.toml").is_file():
             known = [file.parent.name for file in folder.glob("*/grid.toml")]
             raise ConfigError(f"no results of a grid '{grid}' in {folder}{suggest(grid, known)}")
-        plan = tomllib.loads((home / "grid.toml").read_text("utf-8"))
-        record = _read(home / "runs.csv")
-        runs = _runs(plan["cells"])
-        metrics = _read(home / "metrics.csv")
+        with _whole(home / "grid.toml"):
+            plan = tomllib.loads((home / "grid.toml").read_text("utf-8"))
+            runs, primary = _runs(plan["cells"]), plan["primary"]
+        record = _read(home / "runs.csv", ("run_id", "status"))
+        metrics = _read(home / "metrics.csv", ("run_id", *TRAILING))
         metrics["name"] = metrics["metric"] + "@" + metrics["k"]
         strangers = set(metrics["run_id"]) - {run.id for run in runs}
         if strangers:
@@ -108,7 +111,7 @@ class Results:
                 f"{home / 'metrics.csv'} has a run that grid.toml does not ask for: "
                 f"{min(strangers)}"
             )
-        return cls(folder, grid, plan["primary"], tuple(runs), metrics, record)
+        return cls(folder, grid, primary, tuple(runs), metrics, record)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -147,7 +150,8 @@ class Results:
                 raise ConfigError(f"{path} has no {metric}{suggest(metric, stored)}")
         rows = rows[rows["name"].isin(metrics)]
         keys = list(zip(rows["run_id"], rows["name"], strict=True))
-        scores = dict(zip(keys, rows["value"].astype(float), strict=True))
+        with _whole(path):
+            scores = dict(zip(keys, rows["value"].astype(float), strict=True))
         if len(scores) < len(keys):
             run_id, metric = next(key for key in keys if keys.count(key) > 1)
             raise DataError(
@@ -171,11 +175,23 @@ def latest_grid(results: Path) -> str:
     return max(files, key=lambda file: (file.stat().st_mtime_ns, file)).parent.name
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file of the store, every cell as text."""
     if not path.is_file():
         raise DataError(f"{path} is missing; train the grid again to rebuild it")
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    with _whole(path):
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame[list(needed)]  # a KeyError if one is missing
+    return frame
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Turn what a damaged file of the store makes its reader raise into a `DataError`."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # TOML and CSV errors too
+        raise DataError(f"{path} is not whole; train the grid again to rebuild it") from error
 
 
 def _runs(cells: Sequence[Mapping[str, Any]]) -> list[Run]:
