@@ -63,6 +63,7 @@ class DatasetSpec(Strict):
     source: str = Field("", description="home page")
     reader: Format | Literal["synthetic"]
     files: dict[Split, FileSpec] = Field({}, description="train and test, and perhaps valid")
+    packs: dict[str, FileSpec] = Field({}, description="results of grids on it, by name")
     n_users: int | None = Field(None, ge=1)
     n_items: int | None = Field(None, ge=1)
     user_offset: int = Field(0, ge=0)
@@ -77,6 +78,11 @@ class DatasetSpec(Strict):
     def downloads(self) -> list[FileSpec]:
         """The files to have, each once: two splits may come from one archive."""
         return list({file.name: file for file in self.files.values()}.values())
+
+    @property
+    def of_packs(self) -> "DatasetSpec":
+        """The same entry with its packs in place of its files."""
+        return self.model_copy(update={"files": self.packs})
 
     def path(self, file: FileSpec, data: Path) -> Path:
         """Return where a file lies below the data folder `data`."""

@@ -67,6 +67,9 @@ def download(
     mirror: Annotated[
         str | None, typer.Option("--mirror", help="Fetch from URL/<dataset>/<file> instead.")
     ] = None,
+    packs: Annotated[
+        bool, typer.Option("--packs", help="The packs of results on them instead of the data.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Fetch again what is there.")] = False,
     data: Data = None,
     catalog: Catalog = None,
@@ -83,6 +86,10 @@ def download(
     if not wanted:
         raise ConfigError("name a dataset (bslbench list datasets), or say --all")
     specs = [catalogs.get(known, name) for name in dict.fromkeys(wanted)]
+    if packs:
+        specs = [spec.of_packs for spec in specs]
+        if lacking := [spec.name for spec in specs if not spec.packs]:
+            raise ConfigError(f"the catalog has no packs of {', '.join(lacking)}")
     folder = catalogs.data_dir(data)
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     failures = []
@@ -105,7 +112,10 @@ def download(
             size = sum(path.stat().st_size for path in fetched)
             news = f"{len(fetched)} files, {size:,} bytes" if fetched else "already there"
             bars.console.print(f"{spec.name}: {news}", highlight=False)
-            if fetched:
+            if packs:
+                for file in spec.downloads:
+                    bars.console.print(f"  {spec.path(file, folder)}", highlight=False)
+            elif fetched:
                 bars.console.print(f"  licence: {spec.licence}", highlight=False)
     if failures:
         raise DownloadError("; ".join(failures))

@@ -56,6 +56,7 @@ def compare(
     from bslbench.catalog import load_catalog
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
+    from bslbench.engine.machine import COMPILING, tell_of_compiling
     from bslbench.engine.store import Store, write_atomically
     from bslbench.engine.tuning.against import join, open_pack, rival
     from bslbench.engine.tuning.contenders import contenders
@@ -64,14 +65,15 @@ def compare(
     from bslbench.engine.tuning.plan import plan
     from bslbench.engine.tuning.search import Budget
     from bslbench.report.render import render
-    from bslbench.report.tuning import latex_row, tuning_table
-    from bslbench.studies import carry_out
+    from bslbench.report.tuning import latex_row
+    from bslbench.studies import carry_out, show
     from bslbench.training import Interrupted
 
     known = load_catalog(catalog)
     how = Options(data, known)
     store = Store(results)
     console = Console(stderr=True)
+    tell_of_compiling(lambda: console.print(COMPILING))
     held = open_pack(against, results)
     name = name or f"{loss.rpartition(':')[2]}-against-{held.grid}"
     study, rounds, seeds = rival(held, loss, name, data, known)
@@ -92,9 +94,8 @@ def compare(
         raise typer.Exit(130) from None
     root = ledger.folder / "compared"
     join(held, study, cells, store, root)
-    table = tuning_table(root, name)
+    table = show(root, name, ledger.folder)
     row = latex_row(table, entered[0].name)
-    write_atomically(ledger.folder / "table.md", render(table, "markdown"))
     write_atomically(ledger.folder / "row.tex", row)
     print(render(table, "console"), end="")
     print(f"\n{ledger.folder / 'row.tex'}: {row}", end="")

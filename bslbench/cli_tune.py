@@ -82,7 +82,8 @@ def tune(
     from bslbench.config import validated
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
-    from bslbench.engine.store import Store, write_atomically
+    from bslbench.engine.machine import COMPILING, tell_of_compiling
+    from bslbench.engine.store import Store
     from bslbench.engine.tuning.contenders import contenders
     from bslbench.engine.tuning.ledger import Ledger
     from bslbench.engine.tuning.outcome import TUNED, final_grid
@@ -91,8 +92,7 @@ def tune(
     from bslbench.engine.tuning.study import Study
     from bslbench.losses import LOSSES
     from bslbench.report.render import render
-    from bslbench.report.tuning import tuning_table
-    from bslbench.studies import carry_out
+    from bslbench.studies import carry_out, show
     from bslbench.training import Interrupted
 
     if (trials is None) == (budget is None):
@@ -126,6 +126,7 @@ def tune(
     final = final_grid(study, options.seeds(seeds), ledger.folder)
     limit = Budget(trials, options.seconds(budget) if budget else None)
     console = Console(stderr=True)
+    tell_of_compiling(lambda: console.print(COMPILING))
     with console.status("probing") as shown:
         probing = shown.update if dry_run or budget else None
         limit, text = plan(study, entered, limit, final, ledger, how, jobs or 1, probing)
@@ -138,7 +139,5 @@ def tune(
     except Interrupted:
         console.print("interrupted: all trials are kept; the same command goes on from there")
         raise typer.Exit(130) from None
-    table = tuning_table(results, name)
-    write_atomically(ledger.folder / "table.md", render(table, "markdown"))
-    print(render(table, "console"), end="")
+    print(render(show(results, name, ledger.folder), "console"), end="")
     print(f"\nnext: bslbench train --presets {ledger.folder / TUNED} --dataset {dataset!r} ...")

@@ -1,4 +1,6 @@
-"""A study from its first trial to its final runs, as `tune` and `compare` carry it out."""
+"""A study from its first trial to its tables, as `tune` and `compare` carry it out."""
+
+from pathlib import Path
 
 from rich.console import Console
 
@@ -7,7 +9,7 @@ from bslbench.engine.executors import run_grid
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Executor
-from bslbench.engine.store import Store
+from bslbench.engine.store import Store, write_atomically
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger
 from bslbench.engine.tuning.outcome import write_outcome
@@ -15,6 +17,12 @@ from bslbench.engine.tuning.search import Budget, search
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import RunFailed
 from bslbench.progress import StudyWatcher, watcher
+from bslbench.report.figures.catalogue import chart
+from bslbench.report.figures.draw import save
+from bslbench.report.render import render
+from bslbench.report.results import Results
+from bslbench.report.table import Table
+from bslbench.report.tuning import tuning_table
 
 
 def carry_out(
@@ -55,3 +63,19 @@ def carry_out(
         reasons = "; ".join(f"{cell}: {reason}" for cell, reason in outcome.failed.items())
         raise RunFailed(f"{len(outcome.failed)} of {len(cells)} final runs failed: {reasons}")
     return cells
+
+
+def show(results: Path, name: str, folder: Path) -> Table:
+    """Write a study's table and its figures, expected best of n, into a folder; return the table.
+
+    Parameters
+    ----------
+    results, name
+        Where the results lie, and the study's name there.
+    """
+    table = tuning_table(results, name)
+    write_atomically(folder / "table.md", render(table, "markdown"))
+    loaded = Results.load(results, name)
+    for over in ("trials", "seconds"):
+        save(chart(loaded, f"best-of-{over}"), folder / f"best-of-{over}.svg")
+    return table

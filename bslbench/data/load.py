@@ -155,7 +155,7 @@ def _whole(number: float) -> int:
 def _key(spec: DatasetSpec, parameters: dict[str, int], folder: Path) -> str:
     """Return 12 hex digits over all that the parsed form depends on."""
     origin: dict[str, object] = {"version": CACHE_VERSION, "parameters": parameters}
-    prose = dict.fromkeys(("title", "citation", "licence", "source", "ids"), True)
+    prose = dict.fromkeys(("title", "citation", "licence", "source", "ids", "packs"), True)
     origin["spec"] = spec.model_dump(exclude=prose | {"files": {"__all__": {"url"}}})
     if spec.reader == "synthetic":
         code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]

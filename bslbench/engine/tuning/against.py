@@ -7,10 +7,11 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bslbench.backbones import BACKBONES
 from bslbench.catalog import DatasetSpec
-from bslbench.config import Cell, TrainSettings
+from bslbench.config import Cell, TrainSettings, validated
 from bslbench.data.load import load
 from bslbench.engine.pack import OF_RUN, Pack, pack_grid, read_pack
 from bslbench.engine.store import Store, csv_text, write_atomically
@@ -59,8 +60,7 @@ def rival(
             f"{pack.where}: its losses were not tuned (no study.toml), so that there is no budget "
             "to give to another; make it by `bslbench tune`"
         )
-    content = tomllib.loads(study_toml)
-    counts = Counter(row["loss"] for row in csv.DictReader(io.StringIO(trials)))
+    content, counts = _told(study_toml, trials, pack.where)
     if len(set(counts.values())) != 1:
         each = ", ".join(f"{name} {n}" for name, n in counts.items())
         raise ConfigError(f"{pack.where}: its losses had different numbers of trials: {each}")
@@ -76,9 +76,21 @@ def rival(
     known = {*TrainSettings.model_fields, *find(loss, LOSSES, "loss").parameters()}
     known |= backbone.parameters().keys()
     fields["set"] = {key: value for key, value in content["set"].items() if key in known}
-    study = Study.model_validate(fields)
+    study = validated(Study, fields, pack.where)
     seeds = sorted({cell.seed for cell in pack.cells if cell.train})
     return study, next(iter(counts.values())), seeds
+
+
+def _told(study_toml: str, trials: str, where: str) -> tuple[dict[str, Any], Counter[str]]:
+    """Return a study's record, and how many trials each of its losses had."""
+    try:
+        content = tomllib.loads(study_toml)
+        counts = Counter(row["loss"] for row in csv.DictReader(io.StringIO(trials)))
+        for key in ("dataset", "backbone", "fingerprint", "set", "loss"):
+            content[key]
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{where}: its study.toml or trials.csv is damaged: {error}") from error
+    return content, counts
 
 
 def join(pack: Pack, study: Study, cells: Sequence[Cell], store: Store, root: Path) -> None:

@@ -19,6 +19,7 @@ from bslbench.engine.store import locked, write_atomically
 from bslbench.engine.tuning.contenders import Contender, record
 from bslbench.engine.tuning.space import Space
 from bslbench.engine.tuning.study import Study, as_toml, merged
+from bslbench.errors import ConfigError
 
 State = Literal["complete", "pruned", "failed"]
 
@@ -94,9 +95,20 @@ class Ledger:
             write_atomically(self.path, as_toml(content))
 
     def asked(self, *, references: bool) -> list[str]:
-        """Return the losses, or the tuned references, of the study here, as they were asked for."""
-        known = read_toml(self.path)["loss"].values() if self.begun else []
-        return [loss["asked"] for loss in known if loss["reference"] == references]
+        """Return the losses, or the tuned references, of the study here, as they were asked for.
+
+        Raises
+        ------
+        ConfigError
+            If ``study.toml`` is not what this wrote.
+        """
+        if not self.begun:
+            return []
+        try:
+            known = read_toml(self.path)["loss"].values()
+            return [loss["asked"] for loss in known if loss["reference"] == references]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{self.path} is no study's; give another --name") from error
 
     def trials(self, name: str) -> list[Trial]:
         """Return the trials of a loss by number; some of the last ones may be lacking."""

@@ -39,7 +39,7 @@ def write_outcome(
                     "loss": contender.name,
                     "trial": trial.number,
                     "state": trial.state,
-                    "score": trial.score,
+                    "score": trial.score if trial.curve else "",
                     "epochs": max(trial.curve, default=-1) + 1,
                     "seconds": round(trial.seconds, 3),
                     "cell": trial.cell,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from bslbench.config import Grid, Scalar, Strict
+from bslbench.config import Grid, Scalar, Strict, validated
 from bslbench.engine.tuning.space import OPEN
 from bslbench.errors import ConfigError, suggest
 from bslbench.noise import Labels, Noise
@@ -85,7 +85,7 @@ class Study(Strict):
         Raises
         ------
         ConfigError
-            For settings of a loss that the study does not have.
+            For settings of a loss that the study does not have, or a name that is none.
         """
         names = [asked.rpartition(":")[2] for asked in [*self.losses, *self.references]]
         owners = dict.fromkeys(key.rpartition(".")[0] for key in self.set if "." in key)
@@ -107,7 +107,7 @@ class Study(Strict):
             "override": [{"when": {"loss": name}, "set": self.fixed(name)} for name in owners],
             "presets": False,
         }
-        return Grid.model_validate(content | changes)
+        return validated(Grid, content | changes, f"study '{self.name}'")
 
 
 def merged(old: dict[str, Any], new: dict[str, Any], where: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Expected best of n trials of tuning, over their number and over the time they take."""
 
 from collections.abc import Sequence
+from math import comb
 from statistics import fmean
 from typing import Literal
 
@@ -11,20 +12,20 @@ from bslbench.report.results import Results
 
 
 def expected_best(values: Sequence[float]) -> list[float]:
-    """Return the expected best of n values drawn from `values` with replacement, for n = 1 to all.
+    """Return the expected best of n of the `values`, drawn without replacement, for n = 1 to all.
 
-    The sum over the sorted values v_i of v_i ((i / N)^n - ((i - 1) / N)^n).
-
-    Source: Dodge et al., Show Your Work, EMNLP 2019, Eq. 7.
+    Of N values the i-th smallest is the best of n in C(i - 1, n - 1) of C(N, n) draws. Drawing with
+    replacement (Dodge et al., Show Your Work, EMNLP 2019) is biased downward: Tang et al., Showing
+    Your Work Doesn't Always Work, ACL 2020.
 
     Examples
     --------
-    >>> expected_best([1.0, 2.0])
-    [1.5, 1.75]
+    >>> expected_best([1.0, 2.0, 4.0])
+    [2.3333333333333335, 3.3333333333333335, 4.0]
     """
     ordered, count = sorted(values), len(values)
     return [
-        sum(v * ((i / count) ** n - ((i - 1) / count) ** n) for i, v in enumerate(ordered, 1))
+        sum(v * comb(i, n - 1) for i, v in enumerate(ordered)) / comb(count, n)
         for n in range(1, count + 1)
     ]
 
@@ -61,5 +62,5 @@ def best_of(results: Results, metric: str, over: Literal["trials", "seconds"]) -
         f"expected best {metric}",
         (Panel("", tuple(series)),),
         kind="curves",
-        caption=f"Expected best {metric} on valid of n trials, over {over} (Dodge et al., 2019).",
+        caption=f"Expected best {metric} on valid of n trials drawn without replacement.",
     )

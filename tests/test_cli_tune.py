@@ -1,0 +1,102 @@
+"""The commands `tune`, `pack`, `compare`, `verify` and `download --packs` as a user meets them."""
+
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from bslbench import cli
+from tests.test_engine import SMALL
+from tests.test_pack import CAUCHY
+
+TUNE = ["tune", "--dataset", SMALL, "--startup", "2", "--name", "mine", "--seeds", "2"]
+TUNE += ["--set", "epochs=2", "--set", "n_negatives=20", "--set", "dim=8"]
+
+
+@pytest.fixture
+def bslbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run a command in an empty folder; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BSLBENCH_DATA", str(tmp_path / "data"))
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bslbench", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command
+
+
+def test_from_a_study_to_a_row_in_somebody_elses(bslbench, tmp_path: Path) -> None:
+    code, _, err = bslbench(*TUNE, "--loss", "sl", "--trials", "3", "--dry-run")
+    assert code == 0 and "sl      lr 0.0001 to 0.03, log" in err
+    assert "3 trials of each loss, at most about" in err
+    assert not (tmp_path / "results").exists()
+    code, out, err = bslbench(
+        *TUNE, "--loss", "sl", "--loss", "bpr", "--reference", "popularity", "--trials", "3"
+    )
+    assert code == 0, err
+    assert "mine: after equal tuning" in out and "3 trials each, 2 of them at the same" in out
+    folder = tmp_path / "results" / "mine"
+    made = {"table.md", "best-of-trials.svg", "best-of-seconds.svg", "tuned.toml", "trials.csv"}
+    assert made < {path.name for path in folder.iterdir()}
+    code, again, err = bslbench(*TUNE, "--trials", "3")
+    assert code == 0 and again == out and "0 trained" not in err
+    code, out, _ = bslbench("report", "--grid", "mine", "--table", "tuning", "--format", "markdown")
+    assert code == 0 and out == (folder / "table.md").read_text()
+
+    code, out, err = bslbench("pack", "mine")
+    pack = folder / "mine.zip"
+    digest = hashlib.sha256(pack.read_bytes()).hexdigest()
+    assert code == 0 and digest in out
+    code, out, err = bslbench("verify", str(pack), "--sample", "1", "--seed", "0")
+    assert code == 0 and "same bytes" in out, err
+
+    (tmp_path / "datasets.toml").write_text(
+        '[synthetic]\nreader = "synthetic"\n[synthetic.packs.mine]\nname = "mine.zip"\n'
+        f'url = "https://example.org/mine.zip"\nsha256 = "{digest}"\n'
+    )
+    (tmp_path / "source" / "synthetic").mkdir(parents=True)
+    shutil.copy(pack, tmp_path / "source" / "synthetic" / "mine.zip")
+    code, _, err = bslbench("download", "synthetic", "--packs", "--from", "source")
+    fetched = tmp_path / "data" / "synthetic" / "mine.zip"
+    assert code == 0 and fetched.read_bytes() == pack.read_bytes(), err
+    code, _, err = bslbench("download", "gowalla", "--packs")
+    assert code == 2 and "the catalog has no packs of gowalla" in err
+
+    (tmp_path / "cauchy.py").write_text(CAUCHY)
+    shutil.rmtree(tmp_path / "results")
+    code, out, err = bslbench("compare", "cauchy.py:Cauchy", "--against", str(fetched))
+    assert code == 0, err
+    row = tmp_path / "results" / "Cauchy-against-mine" / "row.tex"
+    assert row.read_text().startswith("mf & Cauchy & 2 & 0.") and "row.tex: mf & Cauchy" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*TUNE, "--loss", "sl"], "say how far to go, by one of --trials N and --budget 30m"),
+        ([*TUNE, "--loss", "sl", "--budget", "soon"], "'soon' is not a time such as 90s, 30m"),
+        (
+            [*TUNE, "--loss", "sl", "--trials", "2", "--set", "lr=1,2"],
+            "--set lr: a study holds one",
+        ),
+        ([*TUNE, "--loss", "sl", "--trials", "2", "--open", "taus"], "'taus' cannot be opened"),
+        ([*TUNE, "--trials", "2"], "has neither losses nor references"),
+        (["pack", "nothing"], "no results of a grid 'nothing'"),
+        (["pack", "mine", "--out", "mine.tar"], "--out mine.tar: a pack's name ends in .zip"),
+        (["verify", "mine.zip"], "mine.zip: No such file or directory"),
+        (["compare", "sl", "--against", "nothing"], "no results of a grid 'nothing'"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(bslbench, arguments: list[str], message: str) -> None:
+    code, out, err = bslbench(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err and err.count("\n") == 1 and err.startswith("error: ")

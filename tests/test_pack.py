@@ -1,0 +1,289 @@
+"""Packs: whole or refused; a new loss against one; a sample of its runs made again."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bslbench.config import Cell
+from bslbench.engine.executors import inline, run_grid
+from bslbench.engine.grid import expand
+from bslbench.engine.inputs import Options
+from bslbench.engine.pack import pack_grid, read_pack
+from bslbench.engine.store import Store, sha256
+from bslbench.engine.tuning.against import join, open_pack, rival
+from bslbench.engine.tuning.contenders import contenders
+from bslbench.engine.tuning.ledger import Ledger
+from bslbench.engine.tuning.outcome import final_grid, write_outcome
+from bslbench.engine.tuning.search import Budget, search
+from bslbench.engine.tuning.study import Study
+from bslbench.engine.verify import Check, check_metrics, rerun
+from bslbench.errors import ConfigError, DataError
+from bslbench.report.results import Results
+from bslbench.report.tuning import latex_row, tuning_table
+from tests.test_engine import SMALL, Quiet
+from tests.test_tune import FIXED, Silent
+
+CAUCHY = """
+import torch
+
+class Cauchy(torch.nn.Module):
+    space = {"c": ("log", 0.1, 10.0)}
+    def __init__(self, c: float = 1.0):
+        super().__init__()
+        self.c = c
+    def forward(self, pos, neg, batch):
+        return ((1 - pos + neg) / self.c).square().log1p().mean()
+"""
+
+
+def carry_out(study: Study, root: Path, rounds: int, seeds: Any) -> tuple[Silent, list[Cell]]:
+    """A study and its final runs."""
+    entered, store, watcher = contenders(study), Store(root), Silent()
+    Ledger(root / study.name).open(study, entered)
+    made = search(study, entered, Budget(rounds), store, watcher, inline)
+    write_outcome(study, entered, made, root / study.name)
+    cells = expand(final_grid(study, seeds, root / study.name))
+    run_grid(study.name, cells, store, Quiet())
+    return watcher, cells
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packs")
+    content = {"name": "study", "dataset": SMALL, "losses": ["sl", "bpr"], "startup": 2}
+    study = Study.model_validate(content | {"references": ["popularity"], "set": FIXED})
+    carry_out(study, folder, 3, 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def packed(root: Path) -> bytes:
+    return pack_grid(root, "study")
+
+
+def changed(packed: bytes, path: str, change: Callable[[bytes], bytes], mend: bool) -> bytes:
+    """A pack with other bytes in one file, its checksum put right or not."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(packed)) as old, zipfile.ZipFile(out, "w") as new:
+        files = {name: old.read(name) for name in old.namelist()}
+        files[path] = change(files[path])
+        manifest = json.loads(files["pack.json"])
+        if mend and path != "pack.json":
+            manifest["files"][path] = sha256(files[path])
+            files["pack.json"] = json.dumps(manifest).encode()
+        for name, content in files.items():
+            new.writestr(name, content)
+    return out.getvalue()
+
+
+def run_of(packed: bytes, loss: str) -> str:
+    return next(c.id for c in read_pack(packed, "it").cells if c.loss == loss)
+
+
+def test_a_pack_is_the_same_bytes_and_gives_the_same_tables(
+    root: Path, packed: bytes, tmp_path: Path
+) -> None:
+    assert packed == pack_grid(root, "study")
+    pack = read_pack(packed, "it")
+    assert [cell.loss for cell in pack.cells].count("sl") == 3
+    pack.unpack(tmp_path, "copy")
+    for name in ("metrics.csv", "runs.csv", "trials.csv", "tuned.toml"):
+        assert (tmp_path / "copy" / name).read_bytes() == (root / "study" / name).read_bytes()
+    check_metrics(pack, tmp_path)
+    shown, copied = (tuning_table(r, n) for r, n in ((root, "study"), (tmp_path, "copy")))
+    assert shown.rows == copied.rows
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p[:500], "cannot be read as a pack"),
+        (lambda p: b"", "cannot be read as a pack"),
+        (lambda p: changed(p, "grid/runs.csv", lambda b: b + b"\n", False), "grid/runs.csv is not"),
+        (
+            lambda p: changed(
+                p, "pack.json", lambda b: b.replace(b'"protocol": 1', b'"protocol": 2'), 0
+            ),
+            "made under version 2 of the protocol, this is version 1",
+        ),
+        (
+            lambda p: changed(p, "pack.json", lambda b: b.replace(b'"pack": 1', b'"pack": 9'), 0),
+            "a pack of version 9, not 1",
+        ),
+    ],
+)
+def test_what_is_no_pack_is_refused(packed: bytes, damage: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_pack(damage(packed), "it")
+
+
+def test_a_file_outside_its_folder_is_refused(packed: bytes, tmp_path: Path) -> None:
+    name = "grid/../../evil"
+    out = io.BytesIO(packed)
+    with zipfile.ZipFile(out) as old:
+        manifest = json.loads(old.read("pack.json"))
+        files = {n: old.read(n) for n in old.namelist()} | {name: b"x"}
+    manifest["files"][name] = sha256(b"x")
+    files["pack.json"] = json.dumps(manifest).encode()
+    evil = io.BytesIO()
+    with zipfile.ZipFile(evil, "w") as new:
+        for path, content in files.items():
+            new.writestr(path, content)
+    with pytest.raises(DataError, match=r"grid/../../evil is not the file that was packed"):
+        read_pack(evil.getvalue(), "it")
+
+
+def test_other_settings_or_metrics_than_stated_are_found(packed: bytes, tmp_path: Path) -> None:
+    run = run_of(packed, "sl")
+    other = changed(
+        packed, f"runs/{run}/run.json", lambda b: b.replace(b'"dim": 8', b'"dim": 9'), True
+    )
+    with pytest.raises(DataError, match=f"{run} has the settings of "):
+        _ = read_pack(other, "it").cells
+    better = changed(packed, f"runs/{run}/metrics.csv", lambda b: b.replace(b"0.", b"0.9"), True)
+    pack = read_pack(better, "it")
+    pack.unpack(tmp_path / "a", "study")
+    with pytest.raises(DataError, match=r"the metrics of .* are not those of its run.json"):
+        check_metrics(pack, tmp_path / "a")
+    metrics = pack.files[f"runs/{run}/metrics.csv"]
+    signed = changed(
+        better,
+        f"runs/{run}/run.json",
+        lambda b: json.dumps(json.loads(b) | {"metrics_sha256": sha256(metrics)}).encode(),
+        True,
+    )
+    pack = read_pack(signed, "it")
+    pack.unpack(tmp_path / "b", "study")
+    with pytest.raises(DataError, match=f"{run}: its ranks give "):
+        check_metrics(pack, tmp_path / "b")
+
+
+def test_a_grid_that_is_not_finished_is_not_packed(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no results of a grid 'studi'.*did you mean 'study'"):
+        pack_grid(root, "studi")
+    cells = expand(final_grid(Study(name="part", dataset=SMALL, losses=["sl"]), 1, root / "study"))
+    Store(tmp_path).write_grid("part", cells)
+    with pytest.raises(ConfigError, match="1 of 1 runs are not finished"):
+        pack_grid(tmp_path, "part")
+
+
+# A new loss
+
+
+def test_a_new_loss_gets_the_same_effort_and_a_row(
+    root: Path, packed: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "cauchy.py").write_text(CAUCHY)
+    (tmp_path / "study.zip").write_bytes(packed)
+    pack = open_pack(str(tmp_path / "study.zip"), Path("nowhere"))
+    study, rounds, seeds = rival(pack, f"{tmp_path / 'cauchy.py'}:Cauchy", "mine")
+    assert (rounds, seeds, study.startup, study.set) == (
+        3,
+        [0, 1, 2],
+        2,
+        {"l2_negatives": False} | FIXED,
+    )
+    watcher, cells = carry_out(study, tmp_path, rounds, seeds)
+    assert watcher.started_titles == [f"Cauchy, trial {n}" for n in range(3)]
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {
+        *(trial.cell for trial in watcher.made),
+        *(cell.id for cell in cells),
+    }
+    both = tmp_path / "compared"
+    for _ in range(2):  # what stands there is replaced
+        join(pack, study, cells, Store(tmp_path), both)
+    table = tuning_table(both, "mine")
+    losses = [row[table.column("loss")].text for row in table.rows]
+    assert sorted(losses) == ["Cauchy", "bpr", "popularity", "sl"]
+    place = table.column("trials", "tuning")
+    counts = [row[place].text.split()[0] for row in table.rows if row[place].text]
+    assert counts == ["3"] * 3
+    assert latex_row(table, "Cauchy").startswith("mf & Cauchy & 3 & ")
+    old, new = (
+        Results.load(folder, name).scores(["Recall@20"])
+        for folder, name in ((root, "study"), (both, "mine"))
+    )
+    assert old.items() < new.items()
+    with pytest.raises(ConfigError, match="has a loss 'sl' already: give the new class another"):
+        join(pack, study, [c for c in pack.cells if c.loss == "sl"], Store(tmp_path), both)
+
+
+def test_other_data_and_other_budgets_are_refused(packed: bytes, tmp_path: Path) -> None:
+    other = changed(
+        packed,
+        "grid/study.toml",
+        lambda b: b.replace(b'fingerprint = "', b'fingerprint = "00'),
+        True,
+    )
+    with pytest.raises(DataError, match=r"made from other data than synthetic.*: fingerprint 00"):
+        rival(read_pack(other, "it"), "mse", "mine")
+    fewer = changed(packed, "grid/trials.csv", lambda b: b"".join(b.splitlines(True)[:-1]), True)
+    with pytest.raises(ConfigError, match="different numbers of trials: sl 3, bpr 2"):
+        rival(read_pack(fewer, "it"), "mse", "mine")
+    cells = expand(
+        final_grid(Study(name="s", dataset=SMALL, losses=["sl"], set=FIXED), 1, Path()).model_copy(
+            update={"presets": False, "name": "untuned"}
+        )
+    )
+    run_grid("untuned", cells, Store(tmp_path), Quiet())
+    with pytest.raises(ConfigError, match="its losses were not tuned"):
+        rival(open_pack("untuned", tmp_path), "mse", "mine")
+    with pytest.raises(DataError, match=r"gone.zip: No such file"):
+        open_pack("gone.zip", tmp_path)
+
+
+# Verify
+
+
+def test_a_run_made_again_has_the_same_bytes(packed: bytes, tmp_path: Path) -> None:
+    pack = read_pack(packed, "it")
+    pack.unpack(tmp_path, "study")
+    told: list[str] = []
+    checks = list(rerun(pack, tmp_path, 2, 0, Options(), told.append))
+    assert [check.verdict for check in checks] == ["same bytes"] * 2
+    assert told == [check.cell.id for check in checks]
+    assert told != [c.cell.id for c in rerun(pack, tmp_path, 2, 1, Options(), told.append)]
+
+
+@pytest.mark.parametrize(
+    ("found", "same_machine", "band", "verdict"),
+    [
+        (0.5, True, 0.1, "differs"),
+        (0.55, False, 0.1, "within the band"),
+        (0.65, False, 0.1, "differs"),
+        (0.5, False, None, "cannot be told"),
+    ],
+)
+def test_what_can_be_said_of_other_bytes(
+    packed: bytes, found: float, same_machine: bool, band: float | None, verdict: str
+) -> None:
+    cell = read_pack(packed, "it").cells[0]
+    assert Check(cell, 0.5, found, same_machine, False, band).verdict == verdict
+
+
+def test_a_forged_run_is_found_on_the_same_machine(packed: bytes, tmp_path: Path) -> None:
+    """Ranks and metrics of another seed under this one's name: consistent, but not so made."""
+    first, second = (c.id for c in read_pack(packed, "it").cells if c.loss == "sl" and c.seed < 2)
+    pack = read_pack(packed, "it")
+    for name in ("metrics.csv", "ranks.npz"):
+        packed = changed(
+            packed, f"runs/{first}/{name}", lambda b, n=name: pack.files[f"runs/{second}/{n}"], True
+        )
+    sums = json.loads(pack.files[f"runs/{second}/run.json"])["metrics_sha256"]
+    packed = changed(
+        packed,
+        f"runs/{first}/run.json",
+        lambda b: json.dumps(json.loads(b) | {"metrics_sha256": sums}).encode(),
+        True,
+    )
+    forged = read_pack(packed, "it")
+    forged.unpack(tmp_path, "study")
+    check_metrics(forged, tmp_path)
+    only = type(forged)(forged.grid, {p: c for p, c in forged.files.items() if first in p}, "it")
+    [check] = rerun(only, tmp_path, 3, 0, Options(), lambda text: None)
+    assert check.verdict == "differs" and check.same_machine
