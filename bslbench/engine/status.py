@@ -1,6 +1,5 @@
 """How grids stand, from the store alone: any machine that sees it can tell, without torch."""
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,8 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bslbench.engine.store import Store
-from bslbench.errors import ConfigError, DataError, suggest
+from bslbench.engine.store import Store, read_plan
+from bslbench.errors import ConfigError, suggest
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,9 @@ def standings(store: Store, grid_toml: Path) -> Iterator[Standing]:
     DataError
         If the file is damaged.
     """
-    try:
-        cells = tomllib.loads(grid_toml.read_text("utf-8"))["cells"]
-        kinds = [(cell["dataset"], cell["backbone"], cell["loss"]) for cell in cells]
-        runs = [store.run(cell["id"]) for cell in cells]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{grid_toml} is not whole; train the grid again") from error
-    for cell, kind, run in zip(cells, kinds, runs, strict=True):
+    for cell in read_plan(grid_toml):
+        run = store.run(cell["id"])
+        kind = cell["dataset"], cell["backbone"], cell["loss"]
         state = run.status()
         if state == "finished":
             took = run.info()["outcome"]

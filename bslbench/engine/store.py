@@ -27,6 +27,9 @@ LEADING = ["run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "n
 LEADING += ["seed", "selection"]
 TRAILING = ["split", "metric", "k", "group", "value"]
 
+PLANNED = dict.fromkeys(("id", "dataset", "backbone", "loss", "selection"), str) | {"seed": int}
+"""What every cell of a ``grid.toml`` has."""
+
 Row = Mapping[str, Any]
 
 
@@ -230,16 +233,30 @@ def sources(origin: Mapping[str, str]) -> str:
     return "; ".join(tuned) or by_grid
 
 
+def read_plan(path: Path) -> list[dict[str, Any]]:
+    """Return the cells of a ``grid.toml``, each with its id and every field.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged.
+    """
+    try:
+        cells: list[dict[str, Any]] = tomllib.loads(path.read_text("utf-8"))["cells"]
+        for cell in cells:
+            for key, kind in PLANNED.items():
+                if not isinstance(cell[key], kind):
+                    raise TypeError(key)
+    except (ValueError, KeyError, TypeError) as error:  # TOML and decoding errors are ValueErrors
+        raise DataError(f"{path} is not whole; train the grid again") from error
+    return cells
+
+
 def _listed(folder: Path) -> list[Listed]:
     """Return the cells of the grid that a folder holds, none if it holds none."""
     path = folder / "grid.toml"
-    if not path.exists():
-        return []
-    try:
-        cells = tomllib.loads(path.read_text("utf-8"))["cells"]
-        return [Listed(cell.pop("id"), cell) for cell in cells]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise DataError(f"{path} is not whole; train the grid again") from error
+    cells = read_plan(path) if path.exists() else []
+    return [Listed(cell["id"], {k: v for k, v in cell.items() if k != "id"}) for cell in cells]
 
 
 def _order(cell: Entry) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 
 from bslbench.errors import ConfigError
 
@@ -23,10 +24,11 @@ def with_entry(text: str, name: str, entry: str, where: str) -> str:
         text = "".join(_without(text.splitlines(keepends=True), name))
     text = text + "\n" * (bool(text) and not text.endswith("\n")) + "\n" * bool(text) + entry
     others = {key: value for key, value in before.items() if key != name}
-    after = _parsed(text, where)
-    if {key: value for key, value in after.items() if key != name} != others or name not in after:
-        raise ConfigError(f"{where}: take the entry '{name}' out of it by hand")
-    return text
+    with suppress(ConfigError):
+        after = _parsed(text, where)
+        if name in after and {k: v for k, v in after.items() if k != name} == others:
+            return text
+    raise ConfigError(f"{where}: take the entry '{name}' out of it by hand")
 
 
 def _parsed(text: str, where: str) -> dict[str, object]:

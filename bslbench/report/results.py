@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bslbench.engine.store import TRAILING
+from bslbench.engine.store import TRAILING, read_plan
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.evaluation.metrics import parse_metric
 from bslbench.report.levels import CLEAN, CLEAN_NAME, RARE, noise_of, noise_text
@@ -99,10 +99,10 @@ class Results:
         if not (home / "grid.toml").is_file():
             known = [file.parent.name for file in folder.glob("*/grid.toml")]
             raise ConfigError(f"no results of a grid '{grid}' in {folder}{suggest(grid, known)}")
+        runs = _runs(read_plan(home / "grid.toml"))
         with _whole(home / "grid.toml"):
-            plan = tomllib.loads((home / "grid.toml").read_text("utf-8"))
-            runs, primary = _runs(plan["cells"]), plan["primary"]
-        record = _read(home / "runs.csv", ("run_id", "status"))
+            primary = str(tomllib.loads((home / "grid.toml").read_text("utf-8"))["primary"])
+        record = _read(home / "runs.csv", ("run_id", "status", "dataset", "fingerprint"))
         metrics = _read(home / "metrics.csv", ("run_id", *TRAILING))
         metrics["name"] = metrics["metric"] + "@" + metrics["k"]
         strangers = set(metrics["run_id"]) - {run.id for run in runs}
