@@ -103,13 +103,14 @@ def tune(
     where = "-".join(filter(None, (dataset, backbone, noise)))
     name = name or "tune-" + "".join(c if c.isalnum() or c in "._" else "-" for c in where)
     ledger = Ledger(results / name)
+    known_losses, known_references = ledger.asked()
     asked = list(LOSSES) if losses == ["all"] else losses or []
     content = {
         "name": name,
         "dataset": dataset,
         "backbone": backbone,
-        "losses": list(dict.fromkeys([*ledger.asked(references=False), *asked])),
-        "references": list(dict.fromkeys([*ledger.asked(references=True), *(references or [])])),
+        "losses": list(dict.fromkeys([*known_losses, *asked])),
+        "references": list(dict.fromkeys([*known_references, *(references or [])])),
         "set": fixed,
         "open": opened or [],
         "noise": noise,

@@ -275,9 +275,9 @@ def test_a_failed_trial_counts_and_hopeless_losses_end_the_study(tmp_path: Path)
 
 def test_a_folder_holds_one_study(tmp_path: Path) -> None:
     Ledger(tmp_path / "study").open(study(), contenders(study()))
-    more = study(losses=["sl", "mse"])
+    more = study(losses=["sl", "mse"], references=["popularity"])
     Ledger(tmp_path / "study").open(more, contenders(more))
-    assert Ledger(tmp_path / "study").asked(references=False) == ["sl", "bpr", "mse"]
+    assert Ledger(tmp_path / "study").asked() == (["sl", "bpr", "mse"], ["popularity"])
     other = study(set={"epochs": 5})
     with pytest.raises(ConfigError, match=r"this study has set = .*give another --name"):
         Ledger(tmp_path / "study").open(other, contenders(other))

@@ -128,7 +128,7 @@ def _space(study: Study, plugin: Plugin, cell: Cell) -> Space:
 
 def record(study: Study, entered: list[Contender]) -> dict[str, Any]:
     """Return what ``study.toml`` says: the study, its data, what it tunes over which spaces."""
-    content = study.model_dump(exclude={"losses", "references", "set"})
+    content = study.model_dump(exclude={"losses", "set"})
     content |= {"fingerprint": entered[0].cell.fingerprint, "protocol": PROTOCOL}
     content["set"] = study.fixed()
     content["loss"] = {

@@ -94,8 +94,8 @@ class Ledger:
                 content = merged(read_toml(self.path), content, str(self.path))
             write_atomically(self.path, as_toml(content))
 
-    def asked(self, *, references: bool) -> list[str]:
-        """Return the losses, or the tuned references, of the study here, as they were asked for.
+    def asked(self) -> tuple[list[str], list[str]]:
+        """Return the losses and the references of the study here, as they were asked for.
 
         Raises
         ------
@@ -103,10 +103,13 @@ class Ledger:
             If ``study.toml`` is not what this wrote.
         """
         if not self.begun:
-            return []
+            return [], []
         try:
-            known = read_toml(self.path)["loss"].values()
-            return [loss["asked"] for loss in known if loss["reference"] == references]
+            content = read_toml(self.path)
+            known = list(content["loss"].values())
+            tuned = [loss["asked"] for loss in known if loss["reference"]]
+            losses = [loss["asked"] for loss in known if not loss["reference"]]
+            return losses, list(content.get("references", tuned))
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self.path} is no study's; give another --name") from error
 

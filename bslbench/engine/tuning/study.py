@@ -111,7 +111,7 @@ class Study(Strict):
 
 
 def merged(old: dict[str, Any], new: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return a study's record with losses added.
+    """Return a study's record with losses and references added.
 
     Raises
     ------
@@ -119,8 +119,8 @@ def merged(old: dict[str, Any], new: dict[str, Any], where: str) -> dict[str, An
         If the two are not of one study.
     """
     defaults = {key: field.default for key, field in Study.model_fields.items()}
-    old = {key: defaults[key] for key in new if key in defaults} | old
-    for key in sorted({*old, *new} - {"loss"}):
+    old = {key: defaults[key] for key in new if key in defaults} | {"references": []} | old
+    for key in sorted({*old, *new} - {"loss", "references"}):
         if old.get(key) != new.get(key):
             raise ConfigError(
                 f"{where}: this study has {key} = {old.get(key)!r}, not {new.get(key)!r}; "
@@ -129,7 +129,8 @@ def merged(old: dict[str, Any], new: dict[str, Any], where: str) -> dict[str, An
     for name, loss in new["loss"].items():
         if name in old["loss"] and old["loss"][name] | {"asked": ""} != loss | {"asked": ""}:
             raise ConfigError(f"{where}: {name} has changed since; give another --name")
-    return new | {"loss": old["loss"] | new["loss"]}
+    references = list(dict.fromkeys([*old["references"], *new["references"]]))
+    return new | {"references": references, "loss": old["loss"] | new["loss"]}
 
 
 def as_toml(content: Mapping[str, Any]) -> str:
