@@ -138,7 +138,8 @@ def main(arguments: list[str] | None = None) -> None:
     load = os.getloadavg()[0]
     print(tabulate(rows, ["report", "seconds", "of processor"], "simple", floatfmt=".2f"))
     print(
-        f"median of {options.repeats}, a new process each; load {load:.1f} on {os.cpu_count()} cores"
+        f"median of {options.repeats}, a new process each; "
+        f"load {load:.1f} on {os.cpu_count()} cores"
     )
 
 
