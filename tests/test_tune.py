@@ -23,6 +23,8 @@ from bslbench.engine.tuning.search import Budget, rounds_of, search
 from bslbench.engine.tuning.space import COMMON, Choice, Range, read
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError, RunFailed
+from bslbench.losses import LOSSES
+from bslbench.references import REFERENCES
 from bslbench.training import Evaluation
 from tests.test_engine import SMALL
 
@@ -125,6 +127,15 @@ def test_a_space_is_read_as_declared() -> None:
 def test_what_is_no_space_is_named(entry: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read({"a": entry}, "Loss")
+
+
+@pytest.mark.parametrize("name", [*LOSSES, *(n for n in REFERENCES if REFERENCES[n].space)])
+def test_every_loss_and_reference_can_be_tuned(name: str) -> None:
+    kind = "losses" if name in LOSSES else "references"
+    [contender] = contenders(Study.model_validate(study(losses=[]).model_dump() | {kind: [name]}))
+    assert set(contender.space) >= (set(COMMON) if kind == "losses" else set())
+    for number in range(8):
+        assert contender.takes(quasi_random(contender.space, number, 8, seed=0))
 
 
 @pytest.mark.parametrize("kind", ["log", "linear", "int", "log_int"])
@@ -290,6 +301,7 @@ def test_a_folder_holds_one_study(tmp_path: Path) -> None:
         ({"set": {"sll.tau": 0.1}}, "--set sll.: no such loss in the study; did you mean 'sl'"),
         ({"losses": ["bpr"], "set": {"lr": 0.1, "l2": 0.0, "dropout": 0.0}}, "nothing to tune"),
         ({"set": {"taw": 1}}, "has a 'taw'; did you mean 'tau'"),
+        ({"losses": [], "references": ["popularity"], "set": {}}, "nothing to tune"),
     ],
 )
 def test_what_cannot_be_a_study_is_named(changes: Any, message: str) -> None:

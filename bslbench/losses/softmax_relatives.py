@@ -35,7 +35,7 @@ class PSL(SoftmaxLoss):
     """
 
     n_negatives = 1000
-    space = {"tau": ("log", 0.005, 0.25), "surrogate": ["tanh", "atan", "relu"]}
+    space = {"tau": ("log", 0.005, 0.25), "surrogate": ("choice", "tanh", "atan", "relu")}
     formula = "log sum_j s((n_j - p)/2)^(1/tau), s(d) = 1 + tanh d, 1 + atan d or [1 + d]_+"
     source = "Yang et al., PSL, NeurIPS 2024"
 

@@ -102,6 +102,8 @@ def contenders(
             entered.append(Contender(asked, plugin, space, fixed, cell))
         elif cell.train:
             raise ConfigError(f"study '{study.name}': all of {plugin.name} is set: nothing to tune")
+    if not entered:
+        raise ConfigError(f"study '{study.name}': nothing to tune")
     return entered
 
 
