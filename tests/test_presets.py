@@ -87,7 +87,7 @@ def test_presets_can_be_turned_off_and_do_not_reorder_axes(file: str) -> None:
     [
         (
             "tau = 0.3",
-            "tuned.toml: no loss, backbone, reference or training setting has a 'taw'.* 'tau'",
+            "tuned.toml: no loss, backbone, reference or training setting has a 'taw'.* 'tau",
         ),
         ("[[preset]]", "tuned.toml: unknown key 'presets'; did you mean 'preset'"),
     ],
