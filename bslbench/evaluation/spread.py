@@ -117,6 +117,8 @@ def pressure(loss: Loss, pos: Tensor, neg: Tensor, batch: Batch) -> dict[str, fl
     neg = neg.detach().requires_grad_()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         total = apart(pos.detach(), neg, batch)
+        if not total.requires_grad:  # it looks at no negative after all
+            return None
         [grad] = torch.autograd.grad(total, neg, materialize_grads=True)
     weights = grad.double().abs()  # [B, M]
     weights = weights[weights.sum(1) > 0]
