@@ -493,6 +493,7 @@ def test_a_malformed_parquet_is_named_with_its_row(
         (["o.xlsx"], "o.xlsx: its name ends in none of .csv, .tsv, .inter, .parquet, .pq"),
         (["o.csv", "--rating", "stars"], "say --min-rating too"),
         (["o.csv", "--min-rating", "3"], "which column is its rating?"),
+        (["o.csv", "--user", "item"], "one column cannot be two things"),
         (["o.csv", "half.csv"], "half.csv: some files have a time and some have none"),
     ],
 )

@@ -60,7 +60,10 @@ class Columns:
                 raise ConfigError(
                     f"{table.path}: which column is its {what}? say --{what}{table.hint(what)}"
                 )
-        return {what: name for what, name in found.items() if name is not None}
+        columns = {what: name for what, name in found.items() if name is not None}
+        if len({*columns.values()}) < len(columns):
+            raise ConfigError(f"{table.path}: one column cannot be two things: {columns}")
+        return columns
 
 
 @dataclass(frozen=True)
