@@ -24,7 +24,7 @@ from bslbench.config import Cell, TrainSettings
 from bslbench.engine.machine import environment
 from bslbench.engine.store import TRAILING, Store, csv_text, sha256
 from bslbench.evaluation.metrics import summary
-from bslbench.evaluation.ranking import DEPTH, Ranks
+from bslbench.evaluation.ranks import DEPTH, Ranks
 from bslbench.seeding import key_of
 
 SEEDS = 5
@@ -32,6 +32,8 @@ ITEMS = 5
 """Test items of each user."""
 
 QUALITY = {"mse": 0.45, "bce": 0.52, "bpr": 0.55, "sl": 0.71, "bsl": 0.72}
+PARAMS = {"mse": {"w": 1.0}, "bce": {"w": 1.0}, "sl": {"tau": 0.1}}
+PARAMS["bsl"] = {"tau": 0.1, "tau_pos": 0.1, "rho": 1.0, "n_pos": 16}
 CALLS = {
     "table": [],
     "latex": ["--format", "latex", "--baseline", "bpr lr=0.001"],
@@ -51,7 +53,8 @@ def cells(count: int) -> list[Cell]:
             loss=loss,
             seed=seed,
             selection="valid",
-            train=TrainSettings(lr=lr),
+            train=TrainSettings(lr=lr, n_negatives=1 if loss == "bpr" else 800),
+            loss_params=PARAMS.get(loss, {}),
         )
         for dataset, backbone, loss, lr, seed in islice(axes, count)
     ]

@@ -11,7 +11,7 @@ from bslbench.errors import ConfigError
 from bslbench.options import Catalog, Data, Results, number
 
 if TYPE_CHECKING:
-    from bslbench.evaluation.ranking import Ranks
+    from bslbench.evaluation.ranks import Ranks
 
 
 class Score(StrEnum):
@@ -64,7 +64,7 @@ def evaluate(
     catalog: Catalog = None,
 ) -> None:
     """Compute any metric up to cut-off 100, of a run, or of embeddings or lists from elsewhere."""
-    from bslbench.evaluation.ranking import Ranks
+    from bslbench.evaluation.ranks import Ranks
 
     foreign = [option for option in (users, items, lists) if option is not None]
     cutoffs = [number(part, "--k") for part in k.split(",")]

@@ -1,13 +1,17 @@
 """The command `report`."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bslbench.errors import ConfigError, suggest
 from bslbench.options import Catalog, Data, Results
+
+if TYPE_CHECKING:
+    from bslbench.report.table import Table
 
 
 class Format(StrEnum):
@@ -69,20 +73,11 @@ def report(
     catalog: Catalog = None,
 ) -> None:
     """Show the results of a grid as a table, as figures, or as a page with all there is."""
-    from functools import partial
-
     from rich.console import Console
 
-    from bslbench.catalog import load_catalog
-    from bslbench.data.load import load
     from bslbench.engine.store import write_atomically
-    from bslbench.report.compare import BEST, with_baseline
-    from bslbench.report.page import report_page, table_page
-    from bslbench.report.pairs import significance
-    from bslbench.report.published import published_table
     from bslbench.report.render import format_of, render
-    from bslbench.report.results import PRIMARY, Results, latest_grid
-    from bslbench.report.significance_table import significance_table, with_significance
+    from bslbench.report.results import latest_grid
     from bslbench.report.tables import TABLES
 
     if figure or figures:
@@ -102,29 +97,69 @@ def report(
     name = grid or latest_grid(results)
     with Console(stderr=True).status("reading") as shown:
         if form == "html" and table == "main" and not (baseline or against):
-            loader = partial(load, data=data, catalog=load_catalog(catalog))
-            text = report_page(results, name, metrics, loader, shown.update)
+            text = _page(results, name, metrics, data, catalog, shown.update)
         else:
-            if against:
-                made = published_table(results, name, metrics, against=against)
-            elif table == "significance":
-                made = significance_table(
-                    results, name, metrics, baseline=baseline, tell=shown.update
-                )
+            made = _table(results, name, metrics, table, baseline, against, shown.update)
+            if form == "html":
+                from bslbench.report.page import table_page
+
+                text = table_page(made)
             else:
-                made = TABLES[table](results, name, metrics)
-                if baseline:
-                    made = with_baseline(made, baseline)
-                if table == "main":
-                    loaded = Results.load(results, name)
-                    found = significance(loaded, metrics or PRIMARY, baseline or BEST, shown.update)
-                    made = with_significance(made, found)
-            styled = False if out else None
-            text = table_page(made) if form == "html" else render(made, form, styled=styled)
+                text = render(made, form, styled=False if out else None)
     if out:
         write_atomically(out, text)
     else:
         print(text, end="")
+
+
+def _table(
+    results: Path,
+    grid: str,
+    metrics: list[str] | None,
+    table: str,
+    baseline: str | None,
+    against: str | None,
+    tell: Callable[[str], None],
+) -> "Table":
+    """Return the table asked for, the main one with what can be told of its differences."""
+    from bslbench.report.compare import BEST, with_baseline
+    from bslbench.report.pairs import significance
+    from bslbench.report.published import published_table
+    from bslbench.report.results import PRIMARY, Results
+    from bslbench.report.significance_table import significance_table, with_significance
+    from bslbench.report.tables import builder
+
+    if against:
+        return published_table(results, grid, metrics, against=against)
+    if table == "significance":
+        return significance_table(results, grid, metrics, baseline=baseline, tell=tell)
+    made = builder(table)(results, grid, metrics)
+    if baseline:
+        made = with_baseline(made, baseline)
+    if table == "main":
+        loaded = Results.load(results, grid)
+        found = significance(loaded, metrics or PRIMARY, baseline or BEST, tell)
+        made = with_significance(made, found)
+    return made
+
+
+def _page(
+    results: Path,
+    grid: str,
+    metrics: list[str] | None,
+    data: Path | None,
+    catalog: Path | None,
+    tell: Callable[[str], None],
+) -> str:
+    """Return the page with all there is of a grid."""
+    from functools import partial
+
+    from bslbench.catalog import load_catalog
+    from bslbench.data.load import load
+    from bslbench.report.page import report_page
+
+    loader = partial(load, data=data, catalog=load_catalog(catalog))
+    return report_page(results, grid, metrics, loader, tell)
 
 
 def _draw(

@@ -1,8 +1,12 @@
 """Every random draw is a pure function of (seed, purpose, counters): resume stores none."""
 
-import hashlib
+from __future__ import annotations
 
-import torch
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 def key_of(seed: int, purpose: str, *counters: int) -> int:
@@ -21,4 +25,6 @@ def generator(
     seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu"
 ) -> torch.Generator:
     """Return a torch generator seeded by `key_of`."""
+    import torch  # here, so that reports can draw without it
+
     return torch.Generator(device=device).manual_seed(key_of(seed, purpose, *counters))

@@ -10,10 +10,13 @@ from torch import Tensor
 from benchmarks import plain
 from benchmarks.__main__ import main
 from benchmarks.cases import as_text
+from benchmarks.report import SEEDS, cells, fabricate
 from bslbench.backbones import MF
 from bslbench.config import TrainSettings
 from bslbench.data.readers import user_lists
+from bslbench.engine.store import Store
 from bslbench.losses import SL, Batch
+from bslbench.report.main_table import main_table
 from bslbench.sampling import SAMPLERS
 
 from .fixtures import tiny
@@ -80,3 +83,12 @@ def test_one_round_on_a_tiny_dataset(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert rows["mf-own"]["ratio"] == rows["mf-own"]["plain_ms"] / rows["mf-own"]["ms"]
     assert kept["scaling"] == []
     assert "plain over ours" in capsys.readouterr().out
+
+
+def test_a_fabricated_store_reads_like_a_real_one(tmp_path: Path) -> None:
+    made = cells(40)
+    fabricate(Store(tmp_path), made, n_users=30, epochs=3)
+    table = main_table(tmp_path, "fabricated")
+    assert len({cell.id for cell in made}) == 40 and not table.problems
+    assert {row[table.column("seeds")].text for row in table.rows} == {str(SEEDS)}
+    assert all(Store(tmp_path).run(cell.id).finished(cell) for cell in made)

@@ -20,7 +20,8 @@ from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
 from bslbench.data.splits import hold_out
 from bslbench.evaluation.lists import Lists, rank_lists
-from bslbench.evaluation.ranking import EmbeddingScorer, Ranks, rank_all
+from bslbench.evaluation.ranking import EmbeddingScorer, rank_all
+from bslbench.evaluation.ranks import Ranks
 from bslbench.references import Popularity
 
 SMALL = "synthetic?users=200&items=150&interactions=4000"

@@ -22,7 +22,8 @@ from bslbench.evaluation.groups import (
     item_groups,
 )
 from bslbench.evaluation.metrics import per_user
-from bslbench.evaluation.ranking import Ranks, rank_all
+from bslbench.evaluation.ranking import rank_all
+from bslbench.evaluation.ranks import Ranks
 from tests.fixtures import NONE, tiny
 from tests.test_engine import grid, run
 

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, ndcg_score, precision_score
 
 from bslbench.errors import ConfigError
 from bslbench.evaluation.metrics import CUTOFFS, METRICS, parse_metric, per_user, summary
-from bslbench.evaluation.ranking import DEPTH, Ranks
+from bslbench.evaluation.ranks import DEPTH, Ranks
 
 PLACES = 400
 """Length of the rankings that the library gets: ranks beyond `DEPTH` lie in the rest."""

@@ -14,14 +14,8 @@ from bslbench.data.load import load
 from bslbench.errors import DataError
 from bslbench.evaluation import ranking
 from bslbench.evaluation.metrics import per_user
-from bslbench.evaluation.ranking import (
-    DEPTH,
-    EmbeddingScorer,
-    Ranks,
-    Scorer,
-    rank_all,
-    tie_order,
-)
+from bslbench.evaluation.ranking import EmbeddingScorer, Scorer, rank_all, tie_order
+from bslbench.evaluation.ranks import DEPTH, Ranks
 from tests.fixtures import NONE, tiny
 
 

@@ -12,7 +12,7 @@ from scipy import stats
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError
 from bslbench.evaluation.metrics import per_user
-from bslbench.evaluation.ranking import Ranks
+from bslbench.evaluation.ranks import Ranks
 from bslbench.report import pairs
 from bslbench.report.compare import with_baseline
 from bslbench.report.main_table import main_table

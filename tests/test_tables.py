@@ -10,7 +10,7 @@ from bslbench.report import parts
 from bslbench.report.long_table import long_table
 from bslbench.report.render import render
 from bslbench.report.results import latest_grid
-from bslbench.report.tables import main_table
+from bslbench.report.tables import TABLES, builder, main_table
 from tests.stores import cell, popularity, seeds, write
 
 
@@ -280,3 +280,8 @@ def test_latest_grid_is_the_one_written_last(tmp_path):
         write(tmp_path, seeds([0.1], "sl"), grid=grid)
         os.utime(tmp_path / grid / "grid.toml", (i, 100 - abs(i - 1)))
     assert latest_grid(tmp_path) == "c"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_where_its_name_says(name):
+    assert builder(name).__name__.endswith("_table")

@@ -13,7 +13,7 @@ from bslbench.engine.machine import environment
 from bslbench.engine.store import Store, csv_text
 from bslbench.errors import ConfigError
 from bslbench.evaluation.metrics import per_user
-from bslbench.evaluation.ranking import Ranks
+from bslbench.evaluation.ranks import Ranks
 from bslbench.report.verdict.findings import Finding
 from bslbench.report.verdict.judge import verdict
 from bslbench.report.verdict.noisy import slopes

@@ -35,7 +35,8 @@ from bslbench.engine.store import (
 from bslbench.errors import RunFailed
 from bslbench.evaluation.groups import fairness
 from bslbench.evaluation.metrics import per_user, summary
-from bslbench.evaluation.ranking import TOP, EmbeddingScorer, Ranks, Scorer, rank_all
+from bslbench.evaluation.ranking import EmbeddingScorer, Scorer, rank_all
+from bslbench.evaluation.ranks import TOP, Ranks
 from bslbench.evaluation.spread import METRICS, Probe
 from bslbench.losses import LOSSES
 from bslbench.losses.base import Loss, as_loss

@@ -20,7 +20,8 @@ from bslbench.data.trec import SUFFIXES, Trec
 from bslbench.data.values import numbers, texts
 from bslbench.errors import BslbenchError, ConfigError, DataError
 from bslbench.evaluation.lists import Lists, rank_lists
-from bslbench.evaluation.ranking import EmbeddingScorer, Ranks, rank_all
+from bslbench.evaluation.ranking import EmbeddingScorer, rank_all
+from bslbench.evaluation.ranks import Ranks
 
 USUAL = {
     "user": ("user", "user_id", "uid", "qid", "query"),

@@ -19,7 +19,7 @@ from bslbench.engine.pack import Pack
 from bslbench.engine.store import Run, Store
 from bslbench.errors import DataError
 from bslbench.evaluation.metrics import summary
-from bslbench.evaluation.ranking import Ranks
+from bslbench.evaluation.ranks import Ranks
 
 SURE = 0.99
 """How often an honest run on another kind of machine lies within its band."""

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from bslbench.data.interactions import Interactions
 from bslbench.evaluation.metrics import METRICS, hits_of
-from bslbench.evaluation.ranking import TOP, Ranks
+from bslbench.evaluation.ranks import TOP, Ranks
 
 N_GROUPS = 10
 TAIL = 5

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bslbench.data.interactions import Interactions
-from bslbench.evaluation.ranking import DEPTH, TOP, Ranks, task_of
+from bslbench.evaluation.ranking import task_of
+from bslbench.evaluation.ranks import DEPTH, TOP, Ranks
 
 I32 = npt.NDArray[np.int32]
 

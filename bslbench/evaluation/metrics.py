@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bslbench.errors import ConfigError, suggest
-from bslbench.evaluation.ranking import DEPTH, Ranks
+from bslbench.evaluation.ranks import DEPTH, Ranks
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

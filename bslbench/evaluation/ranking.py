@@ -1,9 +1,6 @@
 """Full ranking: the places that a scorer gives to every user's held-out items."""
 
-import os
-import tempfile
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numba
@@ -15,21 +12,11 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from bslbench.data.interactions import Interactions
-from bslbench.errors import DataError
+from bslbench.evaluation.ranks import DEPTH, I32, I64, TOP, U8, Ranks
 from bslbench.kernels.topk import masked_topk
-
-DEPTH = 100
-"""Ranks are kept down to here; every metric at any cut-off up to it follows from them."""
-
-TOP = 20
-"""The primary cut-off: what `Ranks.top_counts` and `Ranks.tied` look at."""
 
 BLOCK_SCORES = 2**25
 """Scores computed at a time (128 MiB), so that the cost of switching kernels does not show."""
-
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
-U8 = npt.NDArray[np.uint8]
 
 
 class Scorer(Protocol):
@@ -68,70 +55,6 @@ class EmbeddingScorer:
             self.scores = self.users.new_empty(len(padded), len(self.items))
         scores = torch.matmul(self.users[padded], self.items.T, out=self.scores[: len(padded)])
         return scores[: len(users)]
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Where a scorer put the held-out items of each user: all that any metric needs.
-
-    Attributes
-    ----------
-    users
-        Evaluated users, ascending, [n] int32: those with held-out items and with train items.
-    indptr
-        [n + 1] int64: user i's items are entries ``indptr[i]`` up to ``indptr[i + 1]``.
-    ranks
-        [nnz] uint8, in the order of the split's CSR rows: 1 is best, 0 is beyond `DEPTH` (or
-        masked, where noise put a held-out item into train).
-    top_counts
-        [n_items] int32: how many evaluated users have the item among their best 20.
-    n_skipped
-        Users not evaluated.
-    tied
-        Share of evaluated users whose score at rank 20 equals that at rank 21.
-    """
-
-    users: I32
-    indptr: I64
-    ranks: U8
-    top_counts: I32
-    n_skipped: int
-    tied: float
-
-    def save(self, path: Path) -> None:
-        """Write to `path` (.npz, no pickle), whole or not at all; equal ranks give equal bytes."""
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-
-    @classmethod
-    def load(cls, path: Path) -> "Ranks":
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        DataError
-            If the file is missing, damaged or something else.
-        """
-        try:
-            with path.open("rb") as file:
-                stored = np.load(file, allow_pickle=False)
-                arrays = {f.name: stored[f.name] for f in fields(cls)}
-            n_skipped, tied = int(arrays.pop("n_skipped")), float(arrays.pop("tied"))
-            ranks = cls(**arrays, n_skipped=n_skipped, tied=tied)
-            if len(ranks.indptr) != len(ranks.users) + 1 or ranks.indptr[-1] != len(ranks.ranks):
-                raise ValueError("its arrays do not fit together")
-        except Exception as error:  # damaged bytes make zipfile and numpy raise a dozen kinds
-            raise DataError(f"{path} cannot be read as ranks: {error}") from error
-        return ranks
 
 
 def tie_order(data: Interactions) -> I32:

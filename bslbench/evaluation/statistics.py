@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import ndtri, stdtr, stdtrit
 
 from bslbench.kernels.resample import resampled_means
 from bslbench.seeding import key_of
@@ -137,13 +137,13 @@ def estimate(values: npt.ArrayLike, resampled: FloatArray | None = None) -> Esti
     mean, spread = float(x.mean()), Spread.of(x)
     error, freedom = spread.error()
     tail = (1 - CONFIDENCE) / 2
-    shape = np.array([-1.0, 1.0]) * stats.norm.isf(tail)
+    shape = np.array([-1.0, 1.0]) * -ndtri(tail)
     if x.shape[1] > 1 and error > 0:
         if resampled is None:
             resampled = resampled_means(x.T, RESAMPLES, USERS)
         means = np.take_along_axis(resampled, _drawn_seeds(len(x)), axis=1).mean(1)
         shape = np.quantile((means - means.mean()) / means.std(), [tail, 1 - tail])
-    wider = stats.t.isf(tail, freedom) / stats.norm.isf(tail)
+    wider = -stdtrit(freedom, tail) / -ndtri(tail)
     low, high = mean + shape * error * wider
     return Estimate(mean, float(low), float(high), _t_test(x.mean(1)), spread)
 
@@ -162,7 +162,7 @@ def _t_test(by_seed: FloatArray) -> float:
     n, mean, sd = len(by_seed), float(by_seed.mean()), float(by_seed.std(ddof=1))
     if sd <= 1e-12 * abs(mean):  # equal but for rounding: as many repeats of one value
         return math.nan
-    return float(2 * stats.t.sf(abs(mean) / (sd / math.sqrt(n)), n - 1))
+    return float(2 * stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
 
 
 def told(low: float, high: float, smallest: float, *, directed: bool = False) -> Word:
@@ -201,8 +201,8 @@ def seeds_needed(found: Estimate, smallest: float, *, directed: bool = False) ->
 
     def tells(n: int) -> bool:
         error, freedom = found.spread.with_seeds(n).error()
-        margin = stats.t.isf((1 - CONFIDENCE) / 2, freedom) + stats.norm.ppf(POWER)
-        return max(gap, room) > margin * error
+        margin = -stdtrit(freedom, (1 - CONFIDENCE) / 2) + ndtri(POWER)
+        return bool(max(gap, room) > margin * error)
 
     if not tells(MANY):
         return None

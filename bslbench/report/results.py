@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,8 @@ from bslbench.engine.store import TRAILING, read_plan
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.evaluation.metrics import parse_metric
 from bslbench.report.levels import CLEAN, CLEAN_NAME, RARE, noise_of, noise_text
+
+FILES = ("grid.toml", "runs.csv", "metrics.csv")
 
 PRIMARY = ("Recall@20", "NDCG@20")
 """The metrics of a table that nobody asked for others."""
@@ -86,7 +88,7 @@ class Results:
 
     @classmethod
     def load(cls, folder: Path, grid: str) -> "Results":
-        """Read a grid's three files.
+        """Read a grid's three files, once for as long as they do not change.
 
         Raises
         ------
@@ -99,19 +101,8 @@ class Results:
         if not (home / "grid.toml").is_file():
             known = [file.parent.name for file in folder.glob("*/grid.toml")]
             raise ConfigError(f"no results of a grid '{grid}' in {folder}{suggest(grid, known)}")
-        runs = _runs(read_plan(home / "grid.toml"))
-        with _whole(home / "grid.toml"):
-            primary = str(tomllib.loads((home / "grid.toml").read_text("utf-8"))["primary"])
-        record = _read(home / "runs.csv", ("run_id", "status", "dataset", "fingerprint"))
-        metrics = _read(home / "metrics.csv", ("run_id", *TRAILING))
-        metrics["name"] = metrics["metric"] + "@" + metrics["k"]
-        strangers = set(metrics["run_id"]) - {run.id for run in runs}
-        if strangers:
-            raise DataError(
-                f"{home / 'metrics.csv'} has a run that grid.toml does not ask for: "
-                f"{min(strangers)}"
-            )
-        return cls(folder, grid, primary, tuple(runs), metrics, record)
+        state = [path.stat() for name in FILES if (path := home / name).is_file()]
+        return _load(folder, grid, tuple((file.st_mtime_ns, file.st_size) for file in state))
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -159,6 +150,25 @@ class Results:
                 f"{run_id}, {split}, {metric}"
             )
         return scores
+
+
+@lru_cache(maxsize=1)
+def _load(folder: Path, grid: str, state: tuple[tuple[int, int], ...]) -> Results:
+    """Read a grid's files in this state: each table of a report asks for them anew."""
+    home = folder / grid
+    runs = _runs(read_plan(home / "grid.toml"))
+    with _whole(home / "grid.toml"):
+        head, _, _ = (home / "grid.toml").read_text("utf-8").partition("[[cells]]")
+        primary = str(tomllib.loads(head)["primary"])
+    record = _read(home / "runs.csv", ("run_id", "status", "dataset", "fingerprint"))
+    metrics = _read(home / "metrics.csv", ("run_id", *TRAILING))
+    metrics["name"] = metrics["metric"] + "@" + metrics["k"]
+    strangers = set(metrics["run_id"]) - {run.id for run in runs}
+    if strangers:
+        raise DataError(
+            f"{home / 'metrics.csv'} has a run that grid.toml does not ask for: {min(strangers)}"
+        )
+    return Results(folder, grid, primary, tuple(runs), metrics, record)
 
 
 def latest_grid(results: Path) -> str:

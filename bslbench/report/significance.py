@@ -18,7 +18,7 @@ import numpy as np
 from bslbench.engine.store import Run
 from bslbench.errors import ConfigError, DataError
 from bslbench.evaluation.metrics import parse_metric, per_user
-from bslbench.evaluation.ranking import I32, Ranks
+from bslbench.evaluation.ranks import I32, Ranks
 from bslbench.evaluation.statistics import (
     SMALLEST_EFFECT,
     FloatArray,

@@ -1,35 +1,34 @@
-"""The tables by name."""
+"""The tables by name; each is imported when it is asked for, since some need much."""
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
-from bslbench.report.claims.ablation import ablation_table
-from bslbench.report.claims.fairness import fairness_table
-from bslbench.report.claims.identities import theory_table
-from bslbench.report.claims.robustness import robustness_table
-from bslbench.report.claims.temperature import temperature_table
-from bslbench.report.claims.variance import variance_table
-from bslbench.report.long_table import long_table
 from bslbench.report.main_table import main_table
-from bslbench.report.significance_table import significance_table
 from bslbench.report.table import Table
-from bslbench.report.tuning import tuning_table
 
-__all__ = ["TABLES", "Builder", "main_table"]
+__all__ = ["TABLES", "Builder", "builder", "main_table"]
 
 Builder = Callable[[Path, str, Sequence[str] | None], Table]
 """Makes a table from the results folder, a grid's name and the metrics asked for, if any."""
 
-TABLES: dict[str, Builder] = {
-    "main": main_table,
-    "long": long_table,
-    "significance": significance_table,
-    "tuning": tuning_table,
-    "robustness": robustness_table,
-    "fairness": fairness_table,
-    "variance": variance_table,
-    "temperature": temperature_table,
-    "ablation": ablation_table,
-    "theory": theory_table,
+TABLES = {
+    "main": "main_table:main_table",
+    "long": "long_table:long_table",
+    "significance": "significance_table:significance_table",
+    "tuning": "tuning:tuning_table",
+    "robustness": "claims.robustness:robustness_table",
+    "fairness": "claims.fairness:fairness_table",
+    "variance": "claims.variance:variance_table",
+    "temperature": "claims.temperature:temperature_table",
+    "ablation": "claims.ablation:ablation_table",
+    "theory": "claims.identities:theory_table",
 }
-"""By the name that ``bslbench report --table`` takes."""
+"""By the name that ``bslbench report --table`` takes: where each is made, below this package."""
+
+
+def builder(name: str) -> Builder:
+    """Return what makes the table of a name in `TABLES`."""
+    module, _, function = TABLES[name].partition(":")
+    made: Builder = getattr(import_module(f"{__package__}.{module}"), function)
+    return made

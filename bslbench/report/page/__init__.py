@@ -19,7 +19,7 @@ from bslbench.report.long_table import long_table
 from bslbench.report.provenance import footer, problems
 from bslbench.report.results import Results
 from bslbench.report.table import Column, Table
-from bslbench.report.tables import TABLES
+from bslbench.report.tables import TABLES, builder
 
 FILTERS = ("dataset", "backbone", "loss", "noise")
 """The columns by which all tables of a page can be filtered."""
@@ -52,12 +52,12 @@ def report_page(
     body = [_facts(results), *_problems(results), _filters(main)]
     body += ["<h2>Results</h2>", html_table(_bare(main))]
     missing = []
-    for name, builder in TABLES.items():
+    for name in TABLES:
         if name not in ("main", "long"):
             tell(f"table {name}")
             try:
                 body += [f"<h2>{html.escape(name.capitalize())}</h2>"]
-                body += [html_table(_bare(builder(folder, grid, metrics)))]
+                body += [html_table(_bare(builder(name)(folder, grid, metrics)))]
             except (ConfigError, DataError) as reason:
                 body.pop()
                 missing.append(f"table {name}: {reason}")
