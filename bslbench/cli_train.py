@@ -74,6 +74,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what there is to do and how long it takes.")
     ] = False,
+    available: Annotated[
+        bool,
+        typer.Option("--at-hand", help="Leave out datasets that are not here; --dry-run does too."),
+    ] = False,
     only: Annotated[
         Only | None, typer.Option("--only", help="Only cells that failed, or were never finished.")
     ] = None,
@@ -124,7 +128,7 @@ def train(
     from bslbench.catalog import load_catalog
     from bslbench.config import Grid, validated
     from bslbench.engine.executors import Part, executor_for, run_grid
-    from bslbench.engine.grid import expand, find_grid
+    from bslbench.engine.grid import at_hand, expand, find_grid
     from bslbench.engine.inputs import Options
     from bslbench.engine.machine import COMPILING, tell_of_compiling
     from bslbench.engine.store import Store
@@ -163,9 +167,13 @@ def train(
     )
     part = Part(only.value if only else None, limit, options.shard(shard) if shard else (1, 1))
     known = load_catalog(catalog)
+    console = Console(stderr=True)
+    if available or dry_run:
+        asked, missing = at_hand(asked, data, known)
+        for dataset in missing:
+            console.print(f"{dataset}: not here, its cells are left out", highlight=False)
     cells = expand(asked, data, known)
     how = Options(data, known, save_model, force, keep_every)
-    console = Console(stderr=True)
     tell_of_compiling(lambda: console.print(COMPILING))
     if dry_run:
         from bslbench.engine.plan import plan

@@ -191,7 +191,9 @@ class Grid(Strict):
     )
     set: dict[str, Scalar | list[Scalar]] = {}
     override: list[Override] = []
-    exclude: list[dict[str, Scalar]] = []
+    exclude: list[dict[str, Scalar | list[Scalar]]] = Field(
+        [], description="cells with all these values are left out; of a list, with any"
+    )
     presets: bool | str = Field(
         True,
         description="what fills the settings that the grid leaves open: the published ones (true), "

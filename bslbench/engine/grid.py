@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bslbench.backbones import BACKBONES
-from bslbench.catalog import DatasetSpec
+from bslbench.catalog import DatasetSpec, data_dir, get, missing_files, split_name
 from bslbench.config import REFERENCE, Cell, Grid, Preset, Scalar, TrainSettings, validated
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
@@ -76,6 +76,22 @@ def expand(
     if not cells:
         raise ConfigError(f"grid '{grid.name}' excludes every cell it has")
     return list(cells.values())
+
+
+def at_hand(
+    grid: Grid, data: Path | None, catalog: Mapping[str, DatasetSpec]
+) -> tuple[Grid, list[str]]:
+    """Return a grid without the datasets whose files are not here, and the names of these.
+
+    A grid of which nothing is left stays as it is: `expand` says what is missing.
+    """
+    missing = [
+        name
+        for name in grid.datasets
+        if missing_files(get(catalog, split_name(name)[0]), data_dir(data))
+    ]
+    left = [name for name in grid.datasets if name not in missing]
+    return (grid.model_copy(update={"datasets": left}), missing) if left else (grid, [])
 
 
 def _reference(name: str) -> Plugin:
@@ -236,6 +252,9 @@ def _sensible(
     return train
 
 
-def _excluded(cell: Cell, rule: Mapping[str, Scalar]) -> bool:
+def _excluded(cell: Cell, rule: Mapping[str, Scalar | list[Scalar]]) -> bool:
     flat = cell.flat()
-    return all(key in flat and flat[key] == value for key, value in rule.items())
+    return all(
+        key in flat and flat[key] in (value if isinstance(value, list) else [value])
+        for key, value in rule.items()
+    )

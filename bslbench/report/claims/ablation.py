@@ -9,7 +9,7 @@ from typing import Any
 from bslbench.config import REFERENCE
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError
-from bslbench.report.claims.common import PRIMARY, Loaded, over_seeds, overall
+from bslbench.report.claims.common import Loaded, over_seeds, overall
 from bslbench.report.levels import CLEAN_NAME
 from bslbench.report.results import Key, Run
 from bslbench.report.significance import compare
@@ -40,7 +40,7 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
         If the grid has no finished `sl`.
     """
     loaded = Loaded(folder, grid)
-    metric = (metrics or [PRIMARY])[0]
+    metric = loaded.metric(metrics)
     values = overall(loaded.values(metric))
     places: defaultdict[tuple[str, str, str], Rows] = defaultdict(dict)
     for run in loaded.results.runs:
@@ -89,13 +89,18 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
 
 
 def _best(loaded: Loaded, found: Rows, fields: Mapping[str, Any]) -> Key | None:
-    """Return the best on the selection split of the rows that have these fields."""
+    """Return the best on the selection split of the rows that have these fields.
+
+    Only rows with as many seeds as any of them stand for it: others are there to look around.
+    """
     having = [
         key
         for key, runs in found.items()
         if all(runs[0].fields.get(name) == value for name, value in fields.items())
     ]
     scores = loaded.selecting
+    most = max((len(found[key]) for key in having), default=0)
+    having = [key for key in having if len(found[key]) == most]
     return max(having, key=lambda k: fmean(scores[run.id] for run in found[k]), default=None)
 
 

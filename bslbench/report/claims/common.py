@@ -43,6 +43,18 @@ class Loaded:
             if run.id in self.results.finished
         }
 
+    def metric(self, asked: Sequence[str] | None) -> str:
+        """Return the metric of a table of one: the first asked for, else `PRIMARY`.
+
+        Raises
+        ------
+        ConfigError
+            If there is none of that name.
+        """
+        name = (asked or [PRIMARY])[0]
+        self.results.scores([name])
+        return name
+
     def values(self, metric: str, split: str = "test") -> dict[tuple[str, str], float]:
         """Return a metric, NAME@K, by run and group; the group of all users' values is empty."""
         frame = self.results.metrics

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bslbench.errors import ConfigError
 from bslbench.evaluation.groups import N_GROUPS, TAIL
-from bslbench.report.claims.common import CASE, PRIMARY, Loaded, n_seeds, names, over_seeds, overall
+from bslbench.report.claims.common import CASE, Loaded, n_seeds, names, over_seeds, overall
 from bslbench.report.table import Better, Column, Like, Table
 
 GROUPS = [str(group) for group in range(1, N_GROUPS + 1)]
@@ -18,9 +19,14 @@ def fairness_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
     folder, grid, metrics
         As in `bslbench.report.tables.main_table`; of the metrics the first, which must be one that
         groups have shares of: Recall@20 or NDCG@20.
+
+    Raises
+    ------
+    ConfigError
+        If no run has the metric by group of items.
     """
     loaded = Loaded(folder, grid)
-    metric = (metrics or [PRIMARY])[0]
+    metric = loaded.metric(metrics)
     values = loaded.values(metric)
     total = overall(values)
     tail = {
@@ -28,6 +34,8 @@ def fairness_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
         for run_id, value in total.items()
         if value and all((run_id, group) in values for group in GROUPS)
     }
+    if not tail:
+        raise ConfigError(f"no run of grid '{grid}' has {metric} by group of items")
     spread = {name: overall(loaded.values(f"{name}@20")) for name in SPREAD}
     columns = [
         *CASE,

@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import linear_regression
 from typing import NamedTuple
 
+from bslbench.errors import ConfigError
 from bslbench.report.choose import Case
-from bslbench.report.claims.common import CASE, PRIMARY, Loaded, n_seeds, names, over_seeds, overall
+from bslbench.report.claims.common import CASE, Loaded, n_seeds, names, over_seeds, overall
 from bslbench.report.levels import CLEAN, noise_text
 from bslbench.report.parts import mean_entry
 from bslbench.report.results import Run
@@ -97,9 +98,14 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
     ----------
     folder, grid, metrics
         As in `bslbench.report.tables.main_table`; of the metrics the first.
+
+    Raises
+    ------
+    ConfigError
+        If no loss has runs at two levels of one kind of noise.
     """
     loaded = Loaded(folder, grid)
-    metric = (metrics or [PRIMARY])[0]
+    metric = loaded.metric(metrics)
     values = overall(loaded.values(metric))
     shares = loaded.recorded("false_negative_share")
     columns = [
@@ -121,6 +127,8 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
             slopes = _slopes(axis, points, values, shares)
             given: list[Like] = [axis.dataset, axis.backbone, f"slope over {axis.name}", loss]
             rows.append([*given, str(len(slopes)), "", "", "", mean_entry(slopes)])
+    if not rows:
+        raise ConfigError(f"grid '{grid}' has no loss with finished runs at two levels of noise")
     return loaded.table(
         "robustness",
         columns,

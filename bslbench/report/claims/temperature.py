@@ -8,7 +8,7 @@ from statistics import fmean
 
 from bslbench.errors import ConfigError
 from bslbench.report.choose import Case, case_of
-from bslbench.report.claims.common import CASE, PRIMARY, Loaded, n_seeds, names, over_seeds, overall
+from bslbench.report.claims.common import CASE, Loaded, n_seeds, names, over_seeds, overall
 from bslbench.report.claims.robustness import lines
 from bslbench.report.results import Results, Run
 from bslbench.report.table import Column, Like, Table
@@ -34,7 +34,7 @@ def temperature_table(folder: Path, grid: str, metrics: Sequence[str] | None = N
         If no loss was trained at several temperatures.
     """
     loaded = Loaded(folder, grid)
-    metric = (metrics or [PRIMARY])[0]
+    metric = loaded.metric(metrics)
     values = overall(loaded.values(metric))
     shares = loaded.recorded("false_negative_share")
     tried = _tried(loaded.results)

@@ -23,12 +23,14 @@ def variance_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
     Raises
     ------
     ConfigError
-        If metrics are asked for.
+        If metrics are asked for, or no run has any of this.
     """
     if metrics:
         raise ConfigError("the table 'variance' has its own metrics: leave out --metric")
     loaded = Loaded(folder, grid)
     found = {name: overall(loaded.values(f"{name}@0", "train")) for name in METRICS.values()}
+    if not found["Gap"]:
+        raise ConfigError(f"no run of grid '{grid}' has the spread of its scores")
     ratio = {
         run_id: variance / found["Gap"][run_id] ** 2
         for run_id, variance in found["NegVar"].items()

@@ -1,0 +1,380 @@
+"""The tables of the claims: every number from a store written by hand."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from bslbench.errors import ConfigError
+from bslbench.report.claims.ablation import ablation_table
+from bslbench.report.claims.fairness import fairness_table
+from bslbench.report.claims.identities import theory_table
+from bslbench.report.claims.robustness import robustness_table
+from bslbench.report.claims.temperature import temperature_table
+from bslbench.report.claims.variance import variance_table
+from bslbench.report.render import render
+from bslbench.report.table import Table
+from bslbench.report.tables import TABLES
+from tests.stores import cell, popularity, write
+from tests.test_significance import keep, ranked
+
+CLEAN = {"noise_pos": 0.0, "noise_neg": 1.0, "noise_fneg": 0.0}
+
+
+def noisy(loss: str, seed: int = 0, **fields: Any) -> dict[str, Any]:
+    made: dict[str, Any] = cell(loss, seed, **(CLEAN | fields))
+    return made
+
+
+def store(results: Path, recalls: list[tuple[dict[str, Any], float]], **more: Any) -> None:
+    write(results, [(c, {"Recall@20": value}) for c, value in recalls], **more)
+
+
+def amend(results: Path, name: str, rows: dict[str, dict[str, Any]]) -> None:
+    """Add columns to the rows of runs.csv, by run id."""
+    path = results / "trial" / name
+    with path.open(newline="") as file:
+        old = list(csv.DictReader(file))
+    columns = list(dict.fromkeys([*old[0], *(k for row in rows.values() for k in row)]))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(row | rows.get(row["run_id"], {}) for row in old)
+
+
+def append(results: Path, rows: list[tuple[dict[str, Any], str, str, int, Any, float]]) -> None:
+    """Append (cell, split, metric, k, group, value) to metrics.csv."""
+    with (results / "trial" / "metrics.csv").open("a") as file:
+        for c, *values in rows:
+            file.write(",".join(map(str, [c["id"], c["dataset"], *values])) + "\n")
+
+
+def column(table: Table, name: str, group: str = "") -> list[Any]:
+    index = table.column(name, group)
+    entries = [row[index] for row in table.rows]
+    return [e.text if e.value is None else e.value for e in entries]
+
+
+# Robustness
+
+
+def line(value: float, loss: str, seed: int, **noise: Any) -> tuple[dict[str, Any], float]:
+    return noisy(loss, seed, **noise), value
+
+
+def test_relative_loss_and_slope_are_paired_by_seed(tmp_path: Path) -> None:
+    recalls = [
+        *(line(0.2 * (1 + seed), "sl", seed) for seed in (0, 1)),
+        *(line(0.1 * (1 + seed), "sl", seed, noise_pos=0.2) for seed in (0, 1)),
+        line(0.05, "sl", 0, noise_pos=0.4),
+        line(0.2, "sl", 1, noise_pos=0.4),
+        *(
+            line(0.4, "bpr", seed, **({"noise_pos": r} if r else {}))
+            for seed in (0, 1)
+            for r in (0, 0.2)
+        ),
+    ]
+    store(tmp_path, recalls)
+    table = robustness_table(tmp_path, "trial")
+    assert column(table, "noise") == [
+        *["clean"] * 2,
+        *["pos=0.2"] * 2,
+        "pos=0.4",
+        *["slope over pos"] * 2,
+    ]
+    assert column(table, "loss") == ["sl", "bpr", "sl", "bpr", "sl", "sl", "bpr"]
+    assert column(table, "Recall@20")[:5] == pytest.approx([0.3, 0.4, 0.15, 0.4, 0.125])
+    change = [row[table.column("against clean")] for row in table.rows]
+    assert [e.value for e in change[2:5]] == pytest.approx([-0.5, 0, (-0.75 - 0.5) / 2])
+    assert change[4].sd == pytest.approx(0.25 / math.sqrt(2))
+    slopes = [row[table.column("slope")] for row in table.rows[5:]]
+    # Seed 0: log recall falls by log 2 every 0.2. Seed 1: 0.4, 0.2, 0.2 at 0, 0.2, 0.4.
+    by_seed = [-math.log(2) / 0.2, -math.log(2) / 0.4]
+    assert slopes[0].value == pytest.approx(np.mean(by_seed))
+    assert slopes[0].sd == pytest.approx(np.std(by_seed, ddof=1))
+    assert slopes[1].value == pytest.approx(0, abs=1e-12)
+    assert slopes[1].place == 1 and slopes[0].place == 2
+
+
+def test_negatives_are_sloped_over_their_share_of_false_ones(tmp_path: Path) -> None:
+    levels = {0.0: (0.0, 0.3), 1.0: (0.1, 0.27), 5.0: (0.4, 0.18)}
+    made = {r: line(v, "sl", 0, noise_neg=r) for r, (_, v) in levels.items()}
+    store(tmp_path, list(made.values()))
+    shares = {made[r][0]["id"]: {"false_negative_share": s} for r, (s, _) in levels.items()}
+    amend(tmp_path, "runs.csv", shares)
+    table = robustness_table(tmp_path, "trial")
+    assert column(table, "noise") == ["neg=0", "clean", "neg=5", "slope over neg"]
+    assert column(table, "false negatives")[:3] == [0.0, 0.1, 0.4]
+    change = column(table, "against clean")
+    assert change[0] == pytest.approx(0.3 / 0.27 - 1) and change[1] == ""
+    x, y = zip(*((s, math.log(v)) for s, v in levels.values()), strict=True)
+    assert column(table, "slope")[3] == pytest.approx(np.polyfit(x, y, 1)[0])
+
+
+def test_both_sides_and_hidden_pairs_are_lines_of_their_own(tmp_path: Path) -> None:
+    hidden = {"noise_hidden": True}
+    store(
+        tmp_path,
+        [
+            line(0.30, "sl", 0),
+            line(0.25, "sl", 0, noise_pos=0.2),
+            line(0.20, "sl", 0, noise_pos=0.2, noise_neg=5.0),
+            line(0.28, "sl", 0, **hidden),
+            line(0.21, "sl", 0, noise_fneg=0.5, **hidden),
+        ],
+    )
+    table = robustness_table(tmp_path, "trial")
+    changes = dict(zip(column(table, "noise"), column(table, "against clean"), strict=True))
+    assert changes["pos=0.2, neg=5"] == pytest.approx(0.2 / 0.25 - 1)  # against pos=0.2
+    assert changes["fneg=0.5"] == pytest.approx(0.21 / 0.28 - 1)  # against p = 0
+    assert changes["pos=0.2"] == pytest.approx(0.25 / 0.3 - 1)
+    assert {"slope over neg, pos=0.2", "slope over fneg, hidden positives"} <= set(changes)
+
+
+def test_settings_are_chosen_on_valid_level_by_level(tmp_path: Path) -> None:
+    made = [
+        (noisy("sl", 0, noise_neg=r, tau=tau), recall)
+        for r, tau, recall in [(1.0, 0.1, 0.3), (1.0, 0.2, 0.4), (5.0, 0.1, 0.2), (5.0, 0.2, 0.1)]
+    ]
+    valid = {
+        c["id"]: 0.5 if c["tau"] == (0.1 if c["noise_neg"] == 1 else 0.2) else 0.4 for c, _ in made
+    }
+    store(tmp_path, made, valid=valid)
+    table = robustness_table(tmp_path, "trial")
+    assert column(table, "Recall@20")[:2] == [0.3, 0.1]
+    assert any("2 others left out" in note for note in table.notes)
+
+
+def test_no_noise_no_robustness(tmp_path: Path) -> None:
+    store(tmp_path, [line(0.3, "sl", 0)])
+    with pytest.raises(ConfigError, match="no loss with finished runs at two levels of noise"):
+        robustness_table(tmp_path, "trial")
+    with pytest.raises(ConfigError, match=r"has no Recall@7"):
+        robustness_table(tmp_path, "trial", ["Recall@7"])
+
+
+# Fairness
+
+
+def test_the_tails_share_and_the_spread_of_the_lists(tmp_path: Path) -> None:
+    pop, sl = popularity(0, **CLEAN), noisy("sl")
+    parts = {
+        pop["id"]: dict(zip(range(1, 11), [0] * 9 + [0.2], strict=True)),
+        sl["id"]: dict(zip(range(1, 11), [0.01] * 5 + [0.05] * 5, strict=True)),
+    }
+    store(tmp_path, [(pop, 0.2), (sl, 0.3)], groups=parts)
+    spread = {"Gini": 0.9, "ARP": 120.5, "Coverage": 0.2, "TailShare": 0.1}
+    append(tmp_path, [(sl, "test", name, 20, "", value) for name, value in spread.items()])
+    table = fairness_table(tmp_path, "trial")
+    assert column(table, "loss") == ["sl", "popularity"]
+    assert column(table, "groups 1-5") == pytest.approx([0.05 / 0.3, 0])
+    assert [column(table, name) for name in spread] == [[v, "-"] for v in spread.values()]
+    assert column(table, "10", "Recall@20 of group") == [0.05, 0.2]
+    assert table.columns[table.column("Gini")].better == "lower"
+
+
+def test_results_without_groups_have_no_fairness(tmp_path: Path) -> None:
+    store(tmp_path, [line(0.3, "sl", 0)])  # which has group 3 alone
+    with pytest.raises(ConfigError, match="has Recall@20 by group of items"):
+        fairness_table(tmp_path, "trial")
+
+
+# Variance
+
+
+def test_variance_over_the_squared_gap(tmp_path: Path) -> None:
+    runs = [noisy("sl", 0), noisy("sl", 1), noisy("mse", 0)]
+    store(tmp_path, [(run, 0.3) for run in [*runs, popularity(0, **CLEAN)]])
+    values = [
+        {
+            "PosMean": 0.7,
+            "PosVar": 0.01,
+            "NegMean": 0.2,
+            "NegVar": 0.05,
+            "Gap": 0.5,
+            "WeightVar": 2,
+            "WeightESS": 0.4,
+        },
+        {
+            "PosMean": 0.7,
+            "PosVar": 0.01,
+            "NegMean": 0.2,
+            "NegVar": 0.075,
+            "Gap": 0.5,
+            "WeightVar": 2,
+            "WeightESS": 0.4,
+        },
+        {"PosMean": 0.9, "PosVar": 0.02, "NegMean": 0.1, "NegVar": 0.08, "Gap": 0.8},
+    ]
+    append(
+        tmp_path,
+        [
+            (run, "train", name, 0, "", value)
+            for run, own in zip(runs, values, strict=True)
+            for name, value in own.items()
+        ],
+    )
+    table = variance_table(tmp_path, "trial")
+    assert column(table, "loss") == ["sl", "mse"]
+    assert column(table, "NegVar/Gap²") == pytest.approx([(0.2 + 0.3) / 2, 0.08 / 0.64])
+    assert column(table, "WeightESS") == [0.4, "-"]
+    assert [row[table.column("NegVar/Gap²")].place for row in table.rows] == [2, 1]
+    with pytest.raises(ConfigError, match="has its own metrics"):
+        variance_table(tmp_path, "trial", ["Recall@20"])
+
+
+def test_results_without_spread_have_no_variance(tmp_path: Path) -> None:
+    store(tmp_path, [line(0.3, "sl", 0)])
+    with pytest.raises(ConfigError, match="has the spread of its scores"):
+        variance_table(tmp_path, "trial")
+
+
+# Temperature
+
+
+def sweep(best: dict[float, float]) -> tuple[list[tuple[dict[str, Any], float]], dict[str, float]]:
+    """Return runs at three temperatures per level, and their values on valid."""
+    made, valid = [], {}
+    for level, tau in best.items():
+        for tried in (0.1, 0.2, 0.4):
+            c = noisy("sl", 0, noise_neg=level, tau=tried)
+            made.append((c, 0.3 - abs(tried - tau)))
+            valid[c["id"]] = 0.3 - abs(tried - tau)
+    return made, valid
+
+
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [
+        ({1.0: 0.4, 3.0: 0.2, 10.0: 0.1}, "rank correlation +1.00"),
+        ({1.0: 0.1, 3.0: 0.2, 10.0: 0.4}, "rank correlation -1.00"),
+        ({1.0: 0.2, 3.0: 0.2, 10.0: 0.2}, "no rank correlation"),
+    ],
+)
+def test_the_law_is_judged_by_ranks(tmp_path: Path, best: dict[float, float], said: str) -> None:
+    made, valid = sweep(best)
+    store(tmp_path, made, valid=valid)
+    share = {1.0: 0.1, 3.0: 0.25, 10.0: 0.5}
+    amend(
+        tmp_path,
+        "runs.csv",
+        {c["id"]: {"false_negative_share": share[c["noise_neg"]]} for c, _ in made},
+    )
+    table = temperature_table(tmp_path, "trial")
+    assert column(table, "best tau") == list(best.values())
+    assert column(table, "Recall@20") == [0.3] * 3
+    law = [(-math.log(1 - s)) ** -0.5 for s in share.values()]
+    found = column(table, "law")
+    assert [f / found[0] for f in found] == pytest.approx([x / law[0] for x in law])
+    assert np.prod(found) == pytest.approx(np.prod(list(best.values())))
+    assert said in table.notes[0] and "fewer than the 5 that tell" in table.notes[0]
+    edges = {0.1: "lowest tried", 0.2: "", 0.4: "highest tried"}
+    assert column(table, "edge") == [edges[tau] for tau in best.values()]
+
+
+def test_no_sweep_no_temperature(tmp_path: Path) -> None:
+    store(tmp_path, [(noisy("sl", 0, tau=0.1), 0.3)])
+    with pytest.raises(ConfigError, match="no loss at several temperatures"):
+        temperature_table(tmp_path, "trial")
+
+
+# Ablation
+
+
+def test_contrasts_were_fixed_and_the_rest_is_exploratory(tmp_path: Path) -> None:
+    cells = {
+        "sl": [cell("sl", s, tau=0.1) for s in range(3)],
+        "sl other": [cell("sl", s, tau=0.2) for s in range(2)],
+        "rho": [cell("bsl_reweight", s, tau=0.1, rho=1.1) for s in range(3)],
+        "rho worse": [cell("bsl_reweight", s, tau=0.1, rho=0.9) for s in range(3)],
+        "pool": [cell("bsl", s, tau=0.1, rho=1.0, n_pos=16) for s in range(3)],
+        "pool and rho": [cell("bsl", s, tau=0.1, rho=1.1, n_pos=16) for s in range(3)],
+    }
+    levels = {
+        "sl": 0.4,
+        "sl other": 0.9,
+        "rho": 0.6,
+        "rho worse": 0.3,
+        "pool": 0.41,
+        "pool and rho": 0.7,
+    }
+    runs = [
+        (c, keep(tmp_path, c, ranked(c, levels[name]))) for name, own in cells.items() for c in own
+    ]
+    scored = [(c, metrics) for c, (_, metrics) in runs]
+    write(tmp_path, scored, valid={c["id"]: metrics["Recall@20"] for c, metrics in scored})
+    table = ablation_table(tmp_path, "trial")
+    rows = list(
+        zip(column(table, "contrast"), column(table, "loss"), column(table, "seeds"), strict=True)
+    )
+    assert rows[0] == ("baseline", "sl", "3")  # the other has fewer seeds, though it is better
+    assert rows[1:3] == [("rho alone", "bsl_reweight", "3"), ("pooling alone", "bsl", "3")]
+    assert {row[0] for row in rows[3:]} == {"exploratory"} and len(rows) == 6
+    assert "rho=1.1" in column(table, "settings")[1] and "rho=1.0" in column(table, "settings")[2]
+    found = dict(zip(column(table, "contrast"), table.rows, strict=True))
+    index = table.column("vs sl")
+    recall = column(table, "Recall@20")
+    entry = found["rho alone"][index]
+    assert entry.value == pytest.approx(recall[1] / recall[0] - 1)
+    assert entry.interval is not None and entry.interval[0] < entry.value < entry.interval[1]
+    assert found["rho alone"][table.column("difference is")].text == "there"
+    assert found["baseline"][index].value is None
+
+
+def test_without_ranks_or_sl_there_is_no_difference(tmp_path: Path) -> None:
+    store(tmp_path, [(cell("sl", 0, tau=0.1), 0.3), (cell("bsl_inbatch", 0, rho=1.1), 0.31)])
+    table = ablation_table(tmp_path, "trial")
+    assert column(table, "contrast") == ["baseline", "both"]
+    assert column(table, "difference is") == ["", "ranks not at hand"]
+    other = tmp_path / "other"
+    store(other, [(cell("bsl", 0, rho=1.0), 0.3)])
+    with pytest.raises(ConfigError, match="no finished run of sl"):
+        ablation_table(other, "trial")
+
+
+# Theory
+
+
+def test_the_identities_on_a_kept_model(tmp_path: Path) -> None:
+    fields = {"score_train": "cosine", **CLEAN}
+    run, inner = cell("sl", 0, **fields), cell("bpr", 0, **(fields | {"score_train": "inner"}))
+    store(tmp_path, [(run, 0.3), (inner, 0.3)])
+    rng = np.random.default_rng(0)
+    for c in (run, inner):
+        folder = tmp_path / "runs" / c["id"]
+        folder.mkdir(parents=True)
+        tables = {"users": rng.normal(size=(9, 4)), "items": rng.normal(size=(70, 4))}
+        save_file(
+            {k: v.astype(np.float32) for k, v in tables.items()}, folder / "model.safetensors"
+        )
+    table = theory_table(tmp_path, "trial")
+    assert set(column(table, "loss")) == {"sl"}
+    assert column(table, "tau") == [0.05, 0.1, 0.2, 0.3, 0.5]
+    for name in ("penalised", "constrained"):
+        assert max(column(table, name, "error of the duality")) < 1e-5
+    sizes = column(table, "effective size")
+    assert sizes == sorted(sizes) and 0 < sizes[0] < 0.3
+    with pytest.raises(ConfigError, match="has no metrics"):
+        theory_table(tmp_path, "trial", ["Recall@20"])
+
+
+def test_without_a_model_no_theory(tmp_path: Path) -> None:
+    store(tmp_path, [line(0.3, "sl", 0)])
+    with pytest.raises(ConfigError, match="train with --save-model"):
+        theory_table(tmp_path, "trial")
+
+
+# All formats
+
+
+@pytest.mark.parametrize("fmt", ["console", "markdown", "latex", "csv", "html"])
+def test_every_claim_is_written_in_every_format(tmp_path: Path, fmt: Any) -> None:
+    made, valid = sweep({1.0: 0.4, 3.0: 0.2, 10.0: 0.1})
+    store(tmp_path, made, valid=valid)
+    for name in ("robustness", "temperature"):
+        text = render(TABLES[name](tmp_path, "trial", None), fmt)
+        assert "neg=3" in text and text.endswith("\n")
