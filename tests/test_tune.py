@@ -30,7 +30,7 @@ from tests.test_engine import SMALL
 
 FIXED = {"epochs": 4, "dim": 8, "batch_size": 512, "n_negatives": 20}
 
-FRAGILE = """
+MINE = """
 import torch
 from torch.nn.functional import softplus
 
@@ -257,7 +257,7 @@ def test_trials_are_runs_of_the_store_scored_on_valid(tmp_path: Path) -> None:
 
 
 def test_trials_of_one_loss_do_not_prune_those_of_another(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(FRAGILE)
+    (tmp_path / "mine.py").write_text(MINE)
     losses = ["sl", f"{tmp_path / 'mine.py'}:Deaf"]
     made = tuned(study(losses=losses, set={"Deaf.l2": 0.0}), tmp_path, 7)
     assert fallen(made["Deaf"][6].curve, bar_of(made["sl"], FIXED["epochs"])) is not None
@@ -271,13 +271,13 @@ def test_trials_of_one_loss_do_not_prune_those_of_another(tmp_path: Path) -> Non
 
 def test_a_failed_trial_counts_and_hopeless_losses_end_the_study(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
-    path.write_text(FRAGILE.replace("THRESHOLD", "0.7"))
+    path.write_text(MINE.replace("THRESHOLD", "0.7"))
     asked = study(losses=[f"{path}:Fragile"], startup=4)
     made = tuned(asked, tmp_path, 4)["Fragile"]
     states = {t.params["a"] < 0.7: t.state for t in made}
     assert states[False] == "failed" and states[True] != "failed"
     assert all("non-finite" in t.reason for t in made if t.state == "failed")
-    path.write_text(FRAGILE.replace("THRESHOLD", "0"))
+    path.write_text(MINE.replace("THRESHOLD", "0"))
     with pytest.raises(ConfigError, match="Fragile has changed since; give another --name"):
         tuned(asked, tmp_path, 4)
     with pytest.raises(RunFailed, match="Fragile: its first 4 trials failed: non-finite"):
