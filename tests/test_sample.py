@@ -1,6 +1,7 @@
 """Samples of users: nested, whole for those who are in them, numbered without gaps."""
 
 from decimal import Decimal
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_smaller_samples_lie_in_larger_ones() -> None:
     shares = [Decimal(text) for text in ("0.01", "0.05", "0.25", "1")]
     parts = [sample_of(whole, share) for share in shares]
     assert [len(users) for users, _ in parts] == [2, 10, 50, 200]
-    for (users, items), (more_users, more_items) in zip(parts, parts[1:], strict=False):
+    for (users, items), (more_users, more_items) in pairwise(parts):
         assert set(users) < set(more_users)
         assert set(items) <= set(more_items)
 
@@ -34,7 +35,7 @@ def test_a_sample_has_all_that_its_users_have_of_the_items_that_they_have_in_tra
     users, items = sample_of(whole, Decimal("0.05"))
     assert part.name == SMALL + "&sample=5%"
     assert (part.n_users, part.n_items) == (len(users), len(items)) == part.train.shape
-    assert 0 < part.item_degrees.min() and part.n_items < whole.n_items
+    assert part.item_degrees.min() > 0 and part.n_items < whole.n_items
     kept = set(items.tolist())
     for split in ("train", "valid", "test"):
         own = {(u, i) for u, i in pairs_of(getattr(whole, split)) if u in users and i in kept}
