@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,9 +17,11 @@ from bslbench.options import Catalog, Data, Results
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bslbench.engine.executors import Watcher
-    from bslbench.engine.tuning.search import Watcher as TrialWatcher
-    from bslbench.own.add import Own
+    from bslbench.engine.inputs import Options
+    from bslbench.engine.race.heats import Means
+    from bslbench.engine.race.record import Record
+    from bslbench.own.gather import Columns
+    from bslbench.progress import LiveWatcher, PlainWatcher, StudyWatcher
 
 MOST_JOBS = 8
 """Runs at a time, unless more are asked for."""
@@ -74,24 +76,18 @@ def choose(
     begun = monotonic()
     from rich.console import Console
 
-    from bslbench.catalog import LOCAL, data_dir, load_catalog
     from bslbench.config import Grid, validated
     from bslbench.data.load import load
     from bslbench.engine.executors import executor_for
-    from bslbench.engine.inputs import Options
     from bslbench.engine.machine import n_cores, set_threads
     from bslbench.engine.race import prepare
     from bslbench.engine.race.clock import Clock, Timed
     from bslbench.engine.race.heats import Means
     from bslbench.engine.race.ladder import SHORT_LIST, Race
     from bslbench.engine.race.plan import described
-    from bslbench.engine.race.race import leave, run_race
-    from bslbench.engine.race.record import Folder
-    from bslbench.engine.store import Store, locked, write_atomically
+    from bslbench.engine.race.record import Folder, Record
+    from bslbench.engine.store import Store, locked
     from bslbench.own.gather import Columns
-    from bslbench.report.choice import verdict
-    from bslbench.report.race import report
-    from bslbench.training import Interrupted
 
     if bool(files) == bool(dataset):
         raise ConfigError("name files of interactions, or a --dataset, one of the two")
@@ -110,17 +106,8 @@ def choose(
     with TemporaryDirectory() as aside, ExitStack() as held:
         if not dry_run:
             held.enter_context(locked(folder.root, 0))
-        how = Options(data, load_catalog(catalog))
-        if files:
-            place, entries = data_dir(data), catalog or LOCAL
-            kept = folder.root
-            if dry_run:
-                place, entries, kept = Path(aside), Path(aside, "datasets.toml"), Path(aside)
-            with console.status("reading"):
-                own = prepare.add(called, files, columns, kept, place, entries)
-            if own:
-                tell(console, own)
-            how = Options(place, load_catalog(entries))
+        kept = Path(aside) if dry_run else folder.root
+        how = _entered(called, files, columns, kept, dry_run, data, catalog, console)
         loaded = load(called, how.data, how.catalog)
         race = Race(
             name=title,
@@ -132,40 +119,110 @@ def choose(
         )
         with console.status("probing") as shown:
             make = partial(prepare.planned, race, how, seconds, jobs, seeds, shown.update)
-            plan = make() if dry_run else prepare.begun(race, folder, make).plan
-        console.print(described(race, plan, jobs), highlight=False, markup=False, soft_wrap=True)
-        if dry_run:
-            return
-        out = out or results / title
-        execute = Timed(executor_for(jobs=jobs), Clock(folder.root / "clock", begun))
-        means = Means(Store(results), folder, execute, how, seconds, *watchers(console))
-        try:
-            outcome = run_race(prepare.begun(race, folder, make), means, seeds, jobs)
-            found = verdict(outcome)
-            write_atomically(out / "report.md", report(outcome, found, results, out))
-            set_threads(n_cores())
-            with console.status("writing the embeddings") as shown:
-                leave(outcome, means, out, shown.update)
-        except Interrupted:
-            console.print("interrupted: all is kept; the same command goes on from there")
-            raise typer.Exit(130) from None
-        finally:
-            execute.clock.keep()
-    print(found.text)
-    print(f"{out / 'report.md'}; next: bslbench recommend --run {out / 'deploy'} --user ID")
+            record = (
+                Record(race=race, plan=make()) if dry_run else prepare.begun(race, folder, make)
+            )
+        plan = described(race, record.plan, jobs)
+        console.print(plan, highlight=False, markup=False, soft_wrap=True)
+        if not dry_run:
+            clock = Clock(folder.root / "clock", begun)
+            execute = Timed(executor_for(jobs=jobs), clock)
+            watch = partial(_trials, console), partial(_runs, console)
+            means = Means(Store(results), folder, execute, how, seconds, *watch)
+            _run(record, means, seeds, jobs, against, out or results / title, console)
 
 
-def tell(console: "Console", own: "Own") -> None:
-    """Say what was read, and what to be warned of."""
+def _entered(
+    name: str,
+    files: list[Path] | None,
+    columns: "Columns",
+    kept: Path,
+    dry_run: bool,
+    data: Path | None,
+    catalog: Path | None,
+    console: "Console",
+) -> "Options":
+    """Enter the data of files if there are any, and return where the data of the race are."""
+    from bslbench.catalog import LOCAL, data_dir, load_catalog
+    from bslbench.engine.inputs import Options
+    from bslbench.engine.race.prepare import add
     from bslbench.own.facts import Facts
 
-    pairs = own.pairs
-    sizes = len(own.ids.users), len(own.ids.items)
-    facts = Facts.of_pairs(pairs.users, pairs.items, own.parts, sizes)
-    lines = [", ".join(f"{count:,} {what}" for what, count in pairs.tally.items()), own.title]
-    lines += [f"  {line}" for line in facts.lines()]
-    lines += [f"warning: {line}" for line in facts.warnings()]
-    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    if not files:
+        return Options(data, load_catalog(catalog))
+    place, entries = data_dir(data), catalog or LOCAL
+    if dry_run:
+        place, entries = kept, kept / "datasets.toml"
+    with console.status("reading"):
+        own = add(name, files, columns, kept, place, entries)
+    if own:
+        pairs = own.pairs
+        sizes = len(own.ids.users), len(own.ids.items)
+        facts = Facts.of_pairs(pairs.users, pairs.items, own.parts, sizes)
+        lines = [", ".join(f"{count:,} {what}" for what, count in pairs.tally.items()), own.title]
+        lines += [f"  {line}" for line in facts.lines()]
+        lines += [f"warning: {line}" for line in facts.warnings()]
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    return Options(place, load_catalog(entries))
+
+
+def _run(
+    record: "Record",
+    means: "Means",
+    seeds: int,
+    jobs: int,
+    against: Path | None,
+    out: Path,
+    console: "Console",
+) -> None:
+    """Run the race to its end, and write what it leaves."""
+    from bslbench.engine.machine import n_cores, set_threads
+    from bslbench.engine.race.race import leave, run_race
+    from bslbench.engine.race.today import rank_lists_of
+    from bslbench.engine.store import write_atomically
+    from bslbench.report.choice import verdict
+    from bslbench.report.race import markdown, page, sections
+    from bslbench.training import Interrupted
+
+    name, store = record.race.name, means.store
+    try:
+        lists = []
+        if against:
+            lists = [rank_lists_of(against, record.race.dataset, store, means.options)]
+        outcome = run_race(record, means, seeds, jobs)
+        for cell in lists:
+            store.add_to_grid(name, cell)
+        set_threads(n_cores())
+        with console.status("writing the embeddings") as shown:
+            outcome = leave(outcome, means, out, shown.update)
+    except Interrupted:
+        console.print("interrupted: all is kept; the same command goes on from there")
+        raise typer.Exit(130) from None
+    finally:
+        means.execute.clock.keep()
+    found = verdict(outcome, {cell.loss: store.run(cell.id) for cell in lists})
+    parts = sections(outcome, store.root, out)
+    write_atomically(out / "report.md", markdown(outcome, found.text, parts))
+    write_atomically(out / "report.html", page(outcome, found.text, parts))
+    print(found.text)
+    print(f"more in {out / 'report.md'}; next: bslbench recommend --run {out / 'deploy'} --user ID")
+
+
+@contextmanager
+def _trials(console: "Console") -> Iterator["StudyWatcher"]:
+    from bslbench.progress import StudyWatcher, watcher
+
+    with watcher(console, "trials") as shown:
+        yield StudyWatcher(shown)
+
+
+@contextmanager
+def _runs(console: "Console", titles: Mapping[str, str]) -> Iterator["LiveWatcher | PlainWatcher"]:
+    from bslbench.progress import watcher
+
+    with watcher(console, "runs") as shown:
+        shown.titles |= titles
+        yield shown
 
 
 def recommend(
@@ -193,21 +250,3 @@ def recommend(
     best = enumerate(model.recommend(user, k), 1)
     rows = [(place, item, f"{score:.4f}") for place, (item, score) in best]
     print(tabulate(rows, ["", "item", model.about["score"]], "simple", disable_numparse=True))
-
-
-def watchers(console: "Console") -> tuple[Any, Any]:
-    """Return what makes a watcher of trials, and what makes one of runs with titles."""
-    from bslbench.progress import StudyWatcher, watcher
-
-    @contextmanager
-    def trials() -> Iterator["TrialWatcher"]:
-        with watcher(console, "trials") as shown:
-            yield StudyWatcher(shown)
-
-    @contextmanager
-    def runs(titles: Mapping[str, str]) -> Iterator["Watcher"]:
-        with watcher(console, "runs") as shown:
-            shown.titles |= titles
-            yield shown
-
-    return trials, runs

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
+from bslbench.catalog import load_catalog
+from bslbench.data.ids import ids_of
 from bslbench.data.load import load
 from bslbench.data.sample import sample_of
 from bslbench.errors import ConfigError
@@ -42,6 +44,14 @@ def test_a_sample_has_all_that_its_users_have_of_the_items_that_they_have_in_tra
         assert numbered(getattr(part, split), users, items) == own
     lost = [i for u, i in pairs_of(whole.test) if u in users and i not in kept]
     assert lost  # or the test of what drops out would test nothing
+
+
+def test_users_and_items_of_a_sample_are_called_what_they_are_called_in_the_whole() -> None:
+    part = load(SMALL + "&sample=5%")
+    users, items = sample_of(load(SMALL), Decimal("0.05"))
+    ids = ids_of(load_catalog(), part.name, part)
+    assert ids.users.to_pylist() == [str(user) for user in users]
+    assert ids.items.to_pylist() == [str(item) for item in items]
 
 
 def test_which_users_depends_on_the_datasets_seed_alone() -> None:

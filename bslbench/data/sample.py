@@ -60,6 +60,7 @@ def sampled(data: Interactions, share: Decimal) -> Interactions:
         train=train,
         valid=valid,
         test=test,
+        kept=(users, items),
     )
 
 

@@ -1,21 +1,28 @@
 """The report of a race: the answer, the final runs, the rungs, and what to know about them."""
 
+import html
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from bslbench.engine.race.heats import Heat, agreement
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.status import span
 from bslbench.engine.tuning.space import Range
-from bslbench.report.choice import Verdict, settings
+from bslbench.report.choice import settings
+from bslbench.report.html import html_table
+from bslbench.report.page import page_of
 from bslbench.report.render import render
 from bslbench.report.table import Column, Entry, Like, Table
 from bslbench.report.tables import main_table
 
+Section = tuple[str, Table | Sequence[str]]
+"""A heading, and a table or some lines."""
 
-def report(outcome: Outcome, verdict: Verdict, results: Path, out: Path) -> str:
-    """Return the report as Markdown.
+
+def sections(outcome: Outcome, results: Path, out: Path) -> list[Section]:
+    """Return what a report says after the answer.
 
     Parameters
     ----------
@@ -24,21 +31,46 @@ def report(outcome: Outcome, verdict: Verdict, results: Path, out: Path) -> str:
     out
         Where the embeddings are.
     """
-    race = outcome.record.race
-    parts = [
-        f"# Which loss for {race.dataset}",
-        verdict.text,
-        "## Final runs",
-        render(main_table(results, race.name), "markdown"),
-        "## The race",
-        render(rungs(outcome), "markdown"),
-        "## What to know",
-        "\n".join(f"- {note}" for note in notes(outcome)),
-        "## Embeddings",
-        f"- `{out / 'evaluated'}`: run `{outcome.shown.folder.name}`, which was measured\n"
-        f"- `{out / 'deploy'}`: the same settings, trained on all interactions, not measured",
+    given = [
+        f"{out / 'evaluated'}: run {outcome.shown.folder.name}, which was measured",
+        f"{out / 'deploy'}: the same settings, trained on all interactions, not measured",
     ]
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    return [
+        ("Final runs", main_table(results, outcome.record.race.name)),
+        ("The race", rungs(outcome)),
+        ("What to know", list(notes(outcome))),
+        ("Embeddings", given),
+    ]
+
+
+def title(outcome: Outcome) -> str:
+    """Return what a report is called."""
+    return f"Which loss for {outcome.record.race.dataset}"
+
+
+def markdown(outcome: Outcome, answer: str, parts: Sequence[Section]) -> str:
+    """Return a report as Markdown."""
+    texts = [f"# {title(outcome)}", answer]
+    for heading, content in parts:
+        texts.append(f"## {heading}")
+        if isinstance(content, Table):
+            texts.append(render(content, "markdown"))
+        else:
+            texts.append("\n".join(f"- {line}" for line in content))
+    return "\n\n".join(text.rstrip("\n") for text in texts) + "\n"
+
+
+def page(outcome: Outcome, answer: str, parts: Sequence[Section]) -> str:
+    """Return a report as one HTML page."""
+    body = [f"<p>{html.escape(answer)}</p>"]
+    for heading, content in parts:
+        body.append(f"<h2>{html.escape(heading)}</h2>")
+        if isinstance(content, Table):
+            body.append(html_table(content))
+        else:
+            lines = "".join(f"<li>{html.escape(line)}</li>" for line in content)
+            body.append(f"<ul>{lines}</ul>")
+    return page_of(title(outcome), body)
 
 
 def rungs(outcome: Outcome) -> Table:
@@ -78,7 +110,7 @@ def _settings(heat: Heat) -> int:
 
 def agreements(outcome: Outcome) -> Iterator[str]:
     """Yield how far each rung agrees with the one before."""
-    for before, after in zip(outcome.heats, outcome.heats[1:], strict=False):
+    for before, after in pairwise(outcome.heats):
         found = agreement(before, after)
         texts = [
             f"{n} {what} {tau:.2f}"

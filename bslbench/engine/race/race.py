@@ -1,7 +1,7 @@
 """A race from its plan to what it leaves: rungs, final runs, embeddings."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bslbench.engine.executors import stopping
@@ -61,8 +61,8 @@ def run_race(record: Record, means: Means, seeds: int, jobs: int) -> Outcome:
     return Outcome(record, heats, finals, means.budget, means.execute.clock.spent())
 
 
-def leave(outcome: Outcome, means: Means, out: Path, tell: Callable[[str], None]) -> None:
-    """Write ``evaluated/`` and ``deploy/`` of the pick.
+def leave(outcome: Outcome, means: Means, out: Path, tell: Callable[[str], None]) -> Outcome:
+    """Write ``evaluated/`` and ``deploy/`` of the pick, and return the outcome with the time.
 
     Raises
     ------
@@ -81,4 +81,4 @@ def leave(outcome: Outcome, means: Means, out: Path, tell: Callable[[str], None]
             return asked()
 
         write_deployed(run, means.options, out / "deploy", state, stop)
-    means.execute.clock.keep()
+    return replace(outcome, spent=means.execute.clock.spent())
