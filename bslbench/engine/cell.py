@@ -346,6 +346,6 @@ def _spread(progress: Progress) -> list[dict[str, Any]]:
 def _curve(progress: Progress) -> str:
     points = [asdict(point) for point in progress.curve]
     nothing = dict.fromkeys(METRICS, float("nan"))  # of a loss that has no weights, say
-    rows = [point | nothing | point.pop("spread") for point in points]
+    rows = [nothing | point.pop("spread") | point for point in points]
     columns = [name for name in Evaluation.__dataclass_fields__ if name != "spread"]
     return csv_text([*columns, *METRICS], rows)
