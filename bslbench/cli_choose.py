@@ -104,8 +104,6 @@ def choose(
     console = Console(stderr=True)
     set_threads(max(1, n_cores() // jobs))
     with TemporaryDirectory() as aside, ExitStack() as held:
-        if not dry_run:
-            held.enter_context(locked(folder.root, 0))
         kept = Path(aside) if dry_run else folder.root
         how = _entered(called, files, columns, kept, dry_run, data, catalog, console)
         loaded = load(called, how.data, how.catalog)
@@ -117,14 +115,17 @@ def choose(
             losses=list(dict.fromkeys(losses or SHORT_LIST)),
             set=options.settings(settings or []),
         )
+        if not dry_run:
+            held.enter_context(locked(folder.root, 0))
         with console.status("probing") as shown:
             make = partial(prepare.planned, race, how, seconds, jobs, seeds, shown.update)
-            record = (
-                Record(race=race, plan=make()) if dry_run else prepare.begun(race, folder, make)
-            )
+            begin = partial(prepare.begun, race, folder)
+            record = Record(race=race, plan=make()) if dry_run else begin(make)
         plan = described(race, record.plan, jobs)
-        console.print(plan, highlight=False, markup=False, soft_wrap=True)
-        if not dry_run:
+        if dry_run:
+            print(plan)
+        else:
+            console.print(plan, highlight=False, markup=False, soft_wrap=True)
             clock = Clock(folder.root / "clock", begun)
             execute = Timed(executor_for(jobs=jobs), clock)
             watch = partial(_trials, console), partial(_runs, console)

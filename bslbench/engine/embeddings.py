@@ -34,7 +34,8 @@ TINY = 1e-12
 READ_BACK = """import json
 import numpy as np
 
-about = json.load(open("about.json"))
+with open("about.json") as file:
+    about = json.load(file)
 users, items, split = np.load("users.npy"), np.load("items.npy"), np.load("split.npz")
 if about["score"] == "cosine":
     users /= np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-12)

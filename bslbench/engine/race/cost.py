@@ -32,7 +32,7 @@ OVERHEAD = 0.3
 RATE = 5e8
 """Operations a second that a reference is taken to make: rather too few than too many."""
 
-LONGEST = 0.02
+LONGEST = 0.05
 """Share of the budget that one fit of a reference to all users may take."""
 
 
@@ -98,7 +98,7 @@ def counted(name: str, rung: Rung, dim: int) -> float:
     operations = {
         "popularity": float(rung.pairs),
         "itemknn": squares + 8 * square,
-        "ease": squares + square * rung.items / 10 + rung.pairs * rung.items / 4,
+        "ease": squares + square * rung.items / 40 + rung.pairs * rung.items / 4,
         "ials": 24 * (2 * rung.pairs * dim + (rung.n_users + rung.items) * dim**2),
     }
     return operations[name] / RATE

@@ -18,7 +18,7 @@ from bslbench.engine.tuning.space import Range, Space
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import DataError
 
-SHORT_LIST = ("bpr", "bce", "sl", "bsl")
+SHORT_LIST = ("bpr", "bce", "ccl", "sl", "bsl")
 """The losses of a race that names none: one of each kind (docs/choose.md says why these)."""
 
 SHARES = ("1%", "5%", "25%", "100%")

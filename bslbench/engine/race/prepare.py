@@ -11,7 +11,7 @@ from bslbench.engine.race.cost import affordable, costs
 from bslbench.engine.race.ladder import Race, ladder
 from bslbench.engine.race.plan import Plan, plan
 from bslbench.engine.race.record import Folder, Record
-from bslbench.engine.store import write_atomically
+from bslbench.engine.store import write_atomically, writing
 from bslbench.errors import ConfigError, DataError
 from bslbench.own.add import Own, check_name, prepare, write
 from bslbench.own.gather import Columns
@@ -58,6 +58,8 @@ def add(
             return None
         raise ConfigError(f"{error}; or use what is there by --dataset {name}") from error
     own = prepare(name, files, columns)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     write_atomically(kept, source)
     write(own, data, catalog)
     return own
