@@ -349,7 +349,7 @@ def test_synthetic_takes_modifiers_and_is_cached(
         ("synthetic?users=1.5", "users=1.5 is not a whole number"),
         ("synthetic?users=nan", "users=nan is not a whole number"),
         ("synthetic?users=1e999", "users=1e999 is not a whole number"),
-        ("lastfm?users=3", "'lastfm' has no modifier 'users'; known: resplit, split"),
+        ("lastfm?users=3", "'lastfm' has no modifier 'users'; known: resplit, sample, split"),
         ("lastfn", "no dataset named 'lastfn'; did you mean 'lastfm'"),
     ],
 )

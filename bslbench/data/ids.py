@@ -90,17 +90,19 @@ def ids_of(
     """
     spec = get(catalog, split_name(dataset)[0])
     sizes = interactions.n_users, interactions.n_items
+    kept = interactions.kept or (None, None)
     sides = []
-    for side, size in zip(("users", "items"), sizes, strict=True):
+    for side, size, rows in zip(("users", "items"), sizes, kept, strict=True):
+        numbers = np.arange(size) if rows is None else rows
         if side not in spec.ids:
-            sides.append(pc.cast(pa.array(np.arange(size)), TEXT))
+            sides.append(pc.cast(pa.array(numbers), TEXT))
             continue
         path = data_dir(data) / spec.name / spec.ids[side]
         try:
             column = pq.read_table(path, columns=[COLUMN]).column(COLUMN)
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise DataError(f"{path}: no ids can be read from it; add the data again") from error
-        if len(column) != size:
+        if len(column) != size if rows is None else len(column) <= numbers[-1]:
             raise DataError(f"{path}: it has {len(column):,} ids, expected {size:,}")
-        sides.append(pc.cast(column.combine_chunks(), TEXT))
+        sides.append(pc.cast(column.combine_chunks().take(pa.array(numbers)), TEXT))
     return Ids(*sides)

@@ -69,6 +69,8 @@ class Interactions:
         Seed of the validation hold-out, a property of the dataset and never of a run.
     corruption
         What noise has done to it; None where there is none.
+    kept
+        Of a sample: which users and items of the whole are in it, ascending; else None.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Interactions:
     fingerprint: str
     split_seed: int = 0
     corruption: Corruption | None = None
+    kept: tuple[IntArray, IntArray] | None = None
 
     @classmethod
     def from_pairs(

@@ -53,8 +53,9 @@ def load(
     Parameters
     ----------
     name
-        A name of the catalog, perhaps with modifiers: any dataset takes ``?split=ood`` and
-        ``?resplit=1`` (`bslbench.data.resplit`), and ``synthetic`` ``?users=1e4&seed=1``.
+        A name of the catalog, perhaps with modifiers: any dataset takes ``?split=ood``,
+        ``?resplit=1`` and ``?sample=5%`` (`bslbench.data.resplit`), and ``synthetic``
+        ``?users=1e4&seed=1``.
     data
         The data folder; by default what `catalog.data_dir` says.
     catalog

@@ -8,17 +8,18 @@ from scipy.sparse import csr_array
 
 from bslbench.catalog import split_name
 from bslbench.data.interactions import Interactions, fingerprint_of
+from bslbench.data.sample import percent, sampled, share_of
 from bslbench.data.splits import choose, take
 from bslbench.errors import ConfigError, suggest
 
-SPLITTING = ("split", "resplit")
+SPLITTING = ("split", "resplit", "sample")
 """The modifiers that any dataset takes."""
 SPLITS = ("standard", "ood")
 """What ``?split=`` takes."""
 
 
 def unsplit(name: str) -> str:
-    """Return a dataset's name without the modifiers that split it.
+    """Return a dataset's name without the modifiers that split it or take some of its users.
 
     Examples
     --------
@@ -37,7 +38,7 @@ def separated(modifiers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, s
 
 
 def split_anew(data: Interactions, modifiers: Mapping[str, str]) -> Interactions:
-    """Return a dataset as its `split` and `resplit` say, with them in its name.
+    """Return a dataset as its `split`, `resplit` and `sample` say, with them in its name.
 
     Parameters
     ----------
@@ -46,12 +47,13 @@ def split_anew(data: Interactions, modifiers: Mapping[str, str]) -> Interactions
     modifiers
         ``resplit=s``, a whole number: each user's pairs are dealt anew to train, valid and test,
         as many to each as before. ``split=ood``: of all test pairs half stay, drawn without
-        replacement with weight 1 / the item's degree in test.
+        replacement with weight 1 / the item's degree in test. ``sample=5%``, after these: so many
+        of the users (`bslbench.data.sample`).
 
     Raises
     ------
     ConfigError
-        For a value that is neither.
+        For a value that is none of these.
     """
     given = {}
     if "resplit" in modifiers:
@@ -67,6 +69,11 @@ def split_anew(data: Interactions, modifiers: Mapping[str, str]) -> Interactions
     if split == "ood":
         data = replace(data, test=_near_uniform(data.test, data.split_seed))
         given["split"] = split
+    if "sample" in modifiers:
+        share = share_of(modifiers["sample"], data.name)
+        if share < 1:
+            data = sampled(data, share)
+            given["sample"] = percent(share)
     if not given:
         return data
     base, others = split_name(data.name)

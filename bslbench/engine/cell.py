@@ -164,7 +164,7 @@ def _train(
     settings = trained(cell)
     kept = shown = begun = monotonic()
     stopping = False
-    state = _state(cell, run)
+    state = kept_state(cell, run)
     before = state["progress"] if state else asdict(Progress())
     curve = {point["epoch"]: point["recall"] for point in before["curve"]}
     seconds = before["seconds_train"] + before["seconds_eval"]
@@ -178,7 +178,7 @@ def _train(
         nonlocal kept
         if stopping or monotonic() - kept >= keep_every:
             buffer = io.BytesIO()
-            torch.save({"made_by": _made_by(cell), **state}, buffer)
+            torch.save({"made_by": made_by(cell), **state}, buffer)
             write_atomically(run.file("state.pt"), buffer.getvalue())
             kept = monotonic()
 
@@ -258,11 +258,11 @@ def built(cell: Cell, data: Interactions) -> Iterator[tuple[Backbone, Loss, list
         yield backbone, as_loss(loss_class(**cell.loss_params)), user_files
 
 
-def _state(cell: Cell, run: Run) -> dict[str, Any] | None:
+def kept_state(cell: Cell, run: Run) -> dict[str, Any] | None:
     """Return what an earlier call kept, if it was the same cell on the same kind of machine."""
     try:
         state = torch.load(run.file("state.pt"), weights_only=True)
-        if state.pop("made_by") == _made_by(cell):
+        if state.pop("made_by") == made_by(cell):
             return dict(state)
     except FileNotFoundError:
         return None
@@ -271,7 +271,7 @@ def _state(cell: Cell, run: Run) -> dict[str, Any] | None:
     return None
 
 
-def _made_by(cell: Cell) -> str:
+def made_by(cell: Cell) -> str:
     """Return what must be the same for a resumed run to end in the same bits."""
     versions = f"torch {torch.__version__}, numpy {np.__version__}"
     return f"{cell.canonical()} {versions}, {torch.backends.cpu.get_cpu_capability()}"

@@ -32,6 +32,8 @@ class Cost:
 
     Attributes
     ----------
+    step, evaluation
+        Seconds of one training step, and of one evaluation.
     epoch, seconds
         Seconds of one epoch with its share of the evaluations, and of the whole run.
     megabytes
@@ -40,6 +42,8 @@ class Cost:
         Why the probe failed.
     """
 
+    step: float = 0.0
+    evaluation: float = 0.0
     epoch: float = 0.0
     seconds: float = 0.0
     megabytes: float = 0.0
@@ -155,8 +159,9 @@ def probe(cell: Cell, options: Options) -> Cost:
     step = median(later - earlier for earlier, later in pairwise(clock))
     steps = math.ceil(data.clean_train.nnz / settings.batch_size)
     n_evaluations = math.ceil(settings.epochs / settings.eval_every)
-    seconds = settings.epochs * steps * step + (n_evaluations + 2) * min(evaluations)
-    return Cost(seconds / settings.epochs, seconds, _peak())
+    evaluation = min(evaluations)
+    seconds = settings.epochs * steps * step + (n_evaluations + 2) * evaluation
+    return Cost(step, evaluation, seconds / settings.epochs, seconds, _peak())
 
 
 def _forget_peak() -> None:

@@ -18,6 +18,8 @@ class Reference(ABC):
 
     space: ClassVar[dict[str, Any]] = {}
     """Search space of its hyper-parameters, in the form of `Loss.space`."""
+    drawn: ClassVar[bool] = False
+    """Whether the seed plays a part: what is not drawn comes out the same for every seed."""
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
 

@@ -57,6 +57,7 @@ class IALS(Reference):
         "nu": ("choice", 0.0, 0.5, 1.0),
         "iterations": ("choice", 8, 16, 32),
     }
+    drawn = True
     formula = "u.i, least squares over all pairs, alternating"
     source = "Rendle et al., Revisiting the performance of iALS, RecSys 2022, Eq. 4"
 

@@ -32,6 +32,7 @@ class Popularity(Reference):
 class Random(Reference):
     """Rank the items of each user in an order of its own, drawn by the run's seed."""
 
+    drawn = True
     formula = "uniform in [0, 1), a function of (seed, user, item)"
 
     def fit(self, data: Interactions, seed: int) -> Scorer:

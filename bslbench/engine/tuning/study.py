@@ -21,6 +21,8 @@ class Study(Strict):
 
     Attributes
     ----------
+    name
+        Its folder in the results, perhaps one within another: ``choose-shop/rung-0``.
     references
         Recommenders without gradient; those with a space are tuned like the losses.
     set
@@ -95,7 +97,7 @@ class Study(Strict):
                     f"--set {owner}.: no such loss in the study{suggest(owner, names)}"
                 )
         content = {
-            "name": self.name,
+            "name": self.name.rpartition("/")[2],
             "datasets": [self.dataset],
             "backbones": [self.backbone],
             "losses": self.losses,

@@ -67,15 +67,16 @@ def report_page(
     if charts:
         body += ["<h2>Figures</h2>", '<div class="drawings">', *map(_drawing, charts), "</div>"]
     body += [*_provenance(results), *_missing(missing)]
-    return _page(grid, body)
+    return page_of(grid, body)
 
 
 def table_page(table: Table) -> str:
     """Return a page with one table."""
-    return _page(table.title, [_filters(table), html_table(table)])
+    return page_of(table.title, [_filters(table), html_table(table)])
 
 
-def _page(title: str, body: Iterable[str]) -> str:
+def page_of(title: str, body: Iterable[str]) -> str:
+    """Return a page with a title and what stands in it, as HTML."""
     parts = files(__package__)
     template = Template(parts.joinpath("page.html").read_text("utf-8"))
     return template.substitute(

@@ -1,0 +1,253 @@
+"""The commands `choose` and `recommend`."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bslbench import options
+from bslbench.errors import ConfigError
+from bslbench.options import Catalog, Data, Results
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bslbench.engine.inputs import Options
+    from bslbench.engine.race.heats import Means
+    from bslbench.engine.race.record import Record
+    from bslbench.own.gather import Columns
+    from bslbench.progress import LiveWatcher, PlainWatcher, StudyWatcher
+
+MOST_JOBS = 8
+"""Runs at a time, unless more are asked for."""
+
+
+def choose(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Your interactions: CSV, TSV, Parquet or .inter.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="A dataset that is known, instead of files.")
+    ] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Column of the files.")] = None,
+    item: Annotated[str | None, typer.Option("--item", help="Column of the files.")] = None,
+    time: Annotated[str | None, typer.Option("--time", help="Column of the files.")] = None,
+    rating: Annotated[str | None, typer.Option("--rating", help="Column of the files.")] = None,
+    min_rating: Annotated[
+        float | None, typer.Option("--min-rating", help="Leave out rows rated lower.")
+    ] = None,
+    budget: Annotated[str, typer.Option("--budget", help="Time in all: 90s, 30m, 4h.")] = "30m",
+    losses: Annotated[
+        list[str] | None,
+        typer.Option("--loss", help="Loss by name or my_loss.py:MyLoss, repeatable."),
+    ] = None,
+    backbone: Annotated[str, typer.Option("--backbone", help="Backbone.")] = "mf",
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="What you recommend today: user, item, rank."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE that is not tuned, for all losses; repeatable."),
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="Final seeds, at most.")] = 10,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name in the results; default from the data.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Report and embeddings; default in the results.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what there is to do and how long it takes.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Runs at a time; default one per core.")
+    ] = None,
+    results: Results = Path("results"),
+    data: Data = None,
+    catalog: Catalog = None,
+) -> None:
+    """Answer which loss to train with: a race within a budget, a verdict, embeddings."""
+    begun = monotonic()
+    from rich.console import Console
+
+    from bslbench.config import Grid, validated
+    from bslbench.data.load import load
+    from bslbench.engine.executors import executor_for
+    from bslbench.engine.machine import n_cores, set_threads
+    from bslbench.engine.race import prepare
+    from bslbench.engine.race.clock import Clock, Timed
+    from bslbench.engine.race.heats import Means
+    from bslbench.engine.race.ladder import SHORT_LIST, Race
+    from bslbench.engine.race.plan import described
+    from bslbench.engine.race.record import Folder, Record
+    from bslbench.engine.store import Store, locked
+    from bslbench.own.gather import Columns
+
+    if bool(files) == bool(dataset):
+        raise ConfigError("name files of interactions, or a --dataset, one of the two")
+    columns = Columns(user, item, time, rating, min_rating)
+    if dataset and columns != Columns():
+        raise ConfigError("--user, --item, --time and --rating are columns of files")
+    if rating and min_rating is None:
+        raise ConfigError("--rating is there to leave out low ones: say --min-rating too")
+    seconds, jobs = options.seconds(budget), jobs or min(n_cores(), MOST_JOBS)
+    called = dataset or name or prepare.name_of(files or [])
+    title = name or "choose-" + "".join(c if c.isalnum() else "-" for c in called)
+    validated(Grid, {"name": title}, "--name")
+    folder = Folder(results / title / "race")
+    console = Console(stderr=True)
+    set_threads(max(1, n_cores() // jobs))
+    with TemporaryDirectory() as aside, ExitStack() as held:
+        kept = Path(aside) if dry_run else folder.root
+        how = _entered(called, files, columns, kept, dry_run, data, catalog, console)
+        loaded = load(called, how.data, how.catalog)
+        race = Race(
+            name=title,
+            dataset=loaded.name,
+            fingerprint=loaded.fingerprint,
+            backbone=backbone,
+            losses=list(dict.fromkeys(losses or SHORT_LIST)),
+            set=options.settings(settings or []),
+        )
+        if not dry_run:
+            held.enter_context(locked(folder.root, 0))
+        with console.status("probing") as shown:
+            make = partial(prepare.planned, race, how, seconds, jobs, seeds, shown.update)
+            begin = partial(prepare.begun, race, folder)
+            record = Record(race=race, plan=make()) if dry_run else begin(make)
+        plan = described(race, record.plan, jobs)
+        if dry_run:
+            print(plan)
+        else:
+            console.print(plan, highlight=False, markup=False, soft_wrap=True)
+            clock = Clock(folder.root / "clock", begun)
+            execute = Timed(executor_for(jobs=jobs), clock)
+            watch = partial(_trials, console), partial(_runs, console)
+            means = Means(Store(results), folder, execute, how, seconds, *watch)
+            _run(record, means, seeds, jobs, against, out or results / title, console)
+
+
+def _entered(
+    name: str,
+    files: list[Path] | None,
+    columns: "Columns",
+    kept: Path,
+    dry_run: bool,
+    data: Path | None,
+    catalog: Path | None,
+    console: "Console",
+) -> "Options":
+    """Enter the data of files if there are any, and return where the data of the race are."""
+    from bslbench.catalog import LOCAL, data_dir, load_catalog
+    from bslbench.engine.inputs import Options
+    from bslbench.engine.race.prepare import add
+    from bslbench.own.facts import Facts
+
+    if not files:
+        return Options(data, load_catalog(catalog))
+    place, entries = data_dir(data), catalog or LOCAL
+    if dry_run:
+        place, entries = kept, kept / "datasets.toml"
+    with console.status("reading"):
+        own = add(name, files, columns, kept, place, entries)
+    if own:
+        pairs = own.pairs
+        sizes = len(own.ids.users), len(own.ids.items)
+        facts = Facts.of_pairs(pairs.users, pairs.items, own.parts, sizes)
+        lines = [", ".join(f"{count:,} {what}" for what, count in pairs.tally.items()), own.title]
+        lines += [f"  {line}" for line in facts.lines()]
+        lines += [f"warning: {line}" for line in facts.warnings()]
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    return Options(place, load_catalog(entries))
+
+
+def _run(
+    record: "Record",
+    means: "Means",
+    seeds: int,
+    jobs: int,
+    against: Path | None,
+    out: Path,
+    console: "Console",
+) -> None:
+    """Run the race to its end, and write what it leaves."""
+    from bslbench.engine.machine import n_cores, set_threads
+    from bslbench.engine.race.race import leave, run_race
+    from bslbench.engine.race.today import rank_lists_of
+    from bslbench.engine.store import write_atomically
+    from bslbench.report.choice import verdict
+    from bslbench.report.race import markdown, page, sections
+    from bslbench.training import Interrupted
+
+    name, store = record.race.name, means.store
+    try:
+        lists = []
+        if against:
+            lists = [rank_lists_of(against, record.race.dataset, store, means.options)]
+        outcome = run_race(record, means, seeds, jobs)
+        for cell in lists:
+            store.add_to_grid(name, cell)
+        set_threads(n_cores())
+        with console.status("writing the embeddings") as shown:
+            outcome = leave(outcome, means, out, shown.update)
+    except Interrupted:
+        console.print("interrupted: all is kept; the same command goes on from there")
+        raise typer.Exit(130) from None
+    finally:
+        means.execute.clock.keep()
+    found = verdict(outcome, {cell.loss: store.run(cell.id) for cell in lists})
+    parts = sections(outcome, store.root, out)
+    write_atomically(out / "report.md", markdown(outcome, found.text, parts))
+    write_atomically(out / "report.html", page(outcome, found.text, parts))
+    print(found.text)
+    print(f"more in {out / 'report.md'}; next: bslbench recommend --run {out / 'deploy'} --user ID")
+
+
+@contextmanager
+def _trials(console: "Console") -> Iterator["StudyWatcher"]:
+    from bslbench.progress import StudyWatcher, watcher
+
+    with watcher(console, "trials") as shown:
+        yield StudyWatcher(shown)
+
+
+@contextmanager
+def _runs(console: "Console", titles: Mapping[str, str]) -> Iterator["LiveWatcher | PlainWatcher"]:
+    from bslbench.progress import watcher
+
+    with watcher(console, "runs") as shown:
+        shown.titles |= titles
+        yield shown
+
+
+def recommend(
+    run: Annotated[
+        str, typer.Option("--run", help="Folder of embeddings, or a run that has kept its model.")
+    ],
+    user: Annotated[str, typer.Option("--user", help="As the data call it.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 20,
+    results: Results = Path("results"),
+    data: Data = None,
+    catalog: Catalog = None,
+) -> None:
+    """Show what a model recommends to a user, without what the user has already."""
+    from tabulate import tabulate
+
+    from bslbench.catalog import load_catalog
+    from bslbench.engine.embeddings import find_run, of_run, read
+    from bslbench.engine.inputs import Options
+
+    if (Path(run) / "about.json").exists():
+        model = read(Path(run))
+    else:
+        how = Options(data, load_catalog(catalog))
+        model, _, _ = of_run(find_run(run, results), how)
+    best = enumerate(model.recommend(user, k), 1)
+    rows = [(place, item, f"{score:.4f}") for place, (item, score) in best]
+    print(tabulate(rows, ["", "item", model.about["score"]], "simple", disable_numparse=True))

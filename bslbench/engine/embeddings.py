@@ -1,0 +1,229 @@
+"""A model as a folder of arrays that numpy alone can read, and what it recommends.
+
+``users.npy`` [n_users, d] and ``items.npy`` [n_items, d], both also in ``model.safetensors``;
+``user_ids.npy`` and ``item_ids.npy``, what the rows are called; ``split.npz``, what is left out of
+whose ranking, and what is to be found; ``about.json`` and ``README.md``, how rows are scored and
+what the folder is.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save
+from scipy.sparse import csr_array
+
+from bslbench.catalog import load_catalog
+from bslbench.config import Cell
+from bslbench.data.ids import ids_of
+from bslbench.data.interactions import Interactions
+from bslbench.engine.inputs import Options, split_of
+from bslbench.engine.store import Run, write_atomically, writing
+from bslbench.errors import ConfigError, DataError, suggest
+
+FloatTable = npt.NDArray[np.float32]
+Texts = npt.NDArray[np.str_]
+
+TINY = 1e-12
+"""A row is divided by at least this."""
+
+READ_BACK = """import json
+import numpy as np
+
+with open("about.json") as file:
+    about = json.load(file)
+users, items, split = np.load("users.npy"), np.load("items.npy"), np.load("split.npz")
+if about["score"] == "cosine":
+    users /= np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-12)
+    items /= np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-12)
+recall = []
+for n, user in enumerate(split["test_users"]):
+    scores = items @ users[user]
+    first, last = split["seen_indptr"][user : user + 2]
+    scores[split["seen_items"][first:last]] = -np.inf
+    best = np.argpartition(-scores, 20)[:20]
+    first, last = split["test_indptr"][n : n + 2]
+    wanted = split["test_items"][first:last]
+    recall.append(np.isin(wanted, best).mean())
+print(np.mean(recall))
+"""
+"""What ``README.md`` shows: the figure of the folder, from its files alone."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A model that scores by its embeddings.
+
+    Attributes
+    ----------
+    users, items
+        [n_users, d] and [n_items, d] float32, rows as trained.
+    user_ids, item_ids
+        What they are called.
+    seen
+        What is left out of each user's list, CSR [n_users, n_items].
+    about
+        ``score`` (``cosine`` or ``inner``), and what else there is to say of it.
+    """
+
+    users: FloatTable
+    items: FloatTable
+    user_ids: Texts
+    item_ids: Texts
+    seen: csr_array
+    about: Mapping[str, Any]
+
+    def recommend(self, user: str, k: int) -> list[tuple[str, float]]:
+        """Return the best `k` items that the user has not seen, with their scores.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such user, or nothing is known of it.
+        """
+        found = np.flatnonzero(self.user_ids == user)
+        if not found.size:
+            raise ConfigError(f"no user '{user}'{_near(user, self.user_ids)}")
+        row = int(found[0])
+        seen = self.seen.indices[self.seen.indptr[row] : self.seen.indptr[row + 1]]
+        if not seen.size:
+            raise ConfigError(
+                f"user '{user}' has no interactions that the model was trained on: it has no taste"
+            )
+        scores = self._scores(row)
+        scores[seen] = -np.inf
+        order = np.argsort(-scores, kind="stable")[: min(k, len(scores) - seen.size)]
+        return [(str(self.item_ids[item]), float(scores[item])) for item in order]
+
+    def _scores(self, row: int) -> FloatTable:
+        user, items = self.users[row], self.items
+        scores: FloatTable = items @ user
+        if self.about["score"] == "cosine":
+            lengths = np.maximum(np.linalg.norm(items, axis=1), TINY)
+            scores = scores / (lengths * max(float(np.linalg.norm(user)), TINY))
+        return scores.astype(np.float32)
+
+    def write(self, folder: Path, readme: str, test: tuple[Any, csr_array] | None = None) -> None:
+        """Write the folder; ``about.json`` comes last, so that what has it is whole.
+
+        Parameters
+        ----------
+        test
+            The users that were evaluated, [n] int, and their test items, CSR [n, n_items].
+
+        Raises
+        ------
+        StoreError
+            If the disk is full or does not let us.
+        """
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "about.json").unlink(missing_ok=True)
+            for name in ("users", "items", "user_ids", "item_ids"):
+                np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+            split: dict[str, Any] = {
+                "seen_indptr": self.seen.indptr,
+                "seen_items": self.seen.indices,
+            }
+            if test is not None:
+                users, wanted = test
+                split |= {"test_users": users, "test_indptr": wanted.indptr}
+                split["test_items"] = wanted.indices
+            np.savez_compressed(folder / "split.npz", **split)
+        write_atomically(
+            folder / "model.safetensors", save({"users": self.users, "items": self.items})
+        )
+        write_atomically(folder / "README.md", readme)
+        write_atomically(folder / "about.json", json.dumps(dict(self.about), indent=1) + "\n")
+
+
+def of_run(run: Run, options: Options) -> tuple[Embeddings, Cell, Interactions]:
+    """Return the embeddings that a finished run has kept, its cell and its data.
+
+    Raises
+    ------
+    ConfigError
+        If it has kept none.
+    DataError
+        If its data are no longer what they were.
+    """
+    if not run.file("model.safetensors").exists():
+        raise ConfigError(
+            f"{run.folder.name} has kept no embeddings: train it again with --save-model"
+        )
+    cell = Cell.model_validate(run.info()["canonical"])
+    data = split_of(cell, options)
+    tables = load_file(run.file("model.safetensors"))
+    seen = csr_array(data.train + data.valid)
+    seen.sort_indices()
+    score = cell.train.score_test if cell.train else "inner"
+    users, items = tables["users"], tables["items"]
+    user_ids, item_ids = called(data, options)
+    return Embeddings(users, items, user_ids, item_ids, seen, {"score": score}), cell, data
+
+
+def find_run(text: str, results: Path) -> Run:
+    """Return a run by its folder, its id or the beginning of it.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or more than one.
+    """
+    if (Path(text) / "run.json").exists():
+        return Run(Path(text))
+    found = sorted(path.parent for path in (results / "runs").glob(f"{text}*/run.json"))
+    if not found:
+        raise ConfigError(f"'{text}' is no folder of embeddings, and no run in {results / 'runs'}")
+    if len(found) > 1:
+        raise ConfigError(
+            f"'{text}' is the beginning of {len(found)} runs, such as {found[0].name}"
+        )
+    return Run(found[0])
+
+
+def called(data: Interactions, options: Options) -> tuple[Texts, Texts]:
+    """Return what users and items of a dataset are called, [n_users] and [n_items]."""
+    catalog = load_catalog() if options.catalog is None else options.catalog
+    ids = ids_of(catalog, data.name, data, options.data)
+    users, items = (np.array(side.to_pylist(), dtype=np.str_) for side in (ids.users, ids.items))
+    return users, items
+
+
+def read(folder: Path) -> Embeddings:
+    """Read a folder that `Embeddings.write` has written; tables are mapped into memory.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged, or they do not fit together.
+    """
+    try:
+        about = json.loads((folder / "about.json").read_bytes())
+        users, items, user_ids, item_ids = (
+            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("users", "items", "user_ids", "item_ids")
+        )
+        with np.load(folder / "split.npz", allow_pickle=False) as split:
+            indptr, indices = split["seen_indptr"], split["seen_items"]
+        seen = csr_array(
+            (np.ones(len(indices), np.uint8), indices, indptr), shape=(len(users), len(items))
+        )
+        if (len(user_ids), len(item_ids), users.shape[1]) != (*seen.shape, items.shape[1]):
+            raise ValueError("its arrays do not fit together")
+        if about["score"] not in ("cosine", "inner"):
+            raise ValueError(f"score {about['score']!r} in about.json")
+    except Exception as error:  # damaged bytes make json, zipfile and numpy raise a dozen kinds
+        raise DataError(f"{folder} cannot be read as embeddings: {error}") from error
+    return Embeddings(users, items, user_ids, item_ids, seen, about)
+
+
+def _near(user: str, known: Texts) -> str:
+    if len(known) > 100_000:  # looking for what is alike takes time in proportion
+        return ""
+    hint = suggest(user, map(str, known))
+    return hint if hint.startswith("; did") else f"; the first ones are {', '.join(known[:3])}"

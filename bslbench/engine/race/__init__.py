@@ -1,0 +1,1 @@
+"""The race: which loss for these data, within a budget of time (docs/protocol.md, "The race")."""

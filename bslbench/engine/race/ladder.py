@@ -1,0 +1,166 @@
+"""The samples that a race climbs, and how its losses are trained on each of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from bslbench.config import PROTOCOL, Cell, Scalar, Strict
+from bslbench.data.load import load
+from bslbench.data.sample import share_of
+from bslbench.data.splits import hold_out
+from bslbench.engine.inputs import Options
+from bslbench.engine.tuning.contenders import Contender, contenders
+from bslbench.engine.tuning.space import Range, Space
+from bslbench.engine.tuning.study import Study
+from bslbench.errors import DataError
+
+SHORT_LIST = ("bpr", "bce", "ccl", "sl", "bsl")
+"""The losses of a race that names none: one of each kind (docs/choose.md says why these)."""
+
+SHARES = ("1%", "5%", "25%", "100%")
+LEAST_USERS = 200
+"""A sample with fewer users to evaluate tells no loss from another."""
+
+MOST_USERS = 50_000
+"""Of more users than this a sample is evaluated, here and in the final runs."""
+
+STEPS = 400
+"""Steps of an epoch that the batch size aims at, a power of two between these two."""
+BATCHES = (128, 8192)
+LEAST_BATCH = 32
+
+FAST: dict[str, Scalar] = {
+    "lr_schedule": "linear",
+    "sampler": "own",
+    "n_negatives": 64,
+    "dropout": 0.1,
+    "dim": 64,
+}
+"""How every loss is trained unless `set` says otherwise: the recipe ``fast`` without its start."""
+
+SPACE: Space = {"lr": Range("log", 1e-3, 5e-2)}
+"""Of the common space, what few epochs with a decay want otherwise: the same for every loss."""
+
+
+class Race(Strict):
+    """What makes a race what it is; its budget may grow.
+
+    Attributes
+    ----------
+    name
+        Its folder in the results.
+    set
+        Settings held fixed for all losses that have them.
+    seed
+        Of the points tried.
+    """
+
+    name: str
+    dataset: str
+    fingerprint: str
+    backbone: str = "mf"
+    losses: list[str]
+    set: dict[str, Scalar] = Field(default_factory=dict)
+    seed: int = 0
+    protocol: int = PROTOCOL
+
+
+class Rung(Strict):
+    """One sample, and how many settings of each loss are tried on it.
+
+    Attributes
+    ----------
+    users, n_users, items, pairs
+        Users to evaluate on valid, all of its users, its items and train pairs.
+    batch_size
+        In proportion to the pairs: an epoch has as many steps on each rung, a user's row is
+        updated as often and at the same distances, so that a learning rate means the same.
+    rounds
+        Settings of each loss.
+    """
+
+    dataset: str
+    share: str
+    users: int
+    n_users: int
+    items: int
+    pairs: int
+    batch_size: int = 0
+    rounds: int = 0
+
+
+def ladder(race: Race, options: Options) -> list[Rung]:
+    """Return the rungs of a race, the smallest sample first and all users last.
+
+    Raises
+    ------
+    DataError
+        If nobody can be evaluated.
+    """
+    n_users = load(race.dataset, options.data, options.catalog).n_users
+    shares = [share for share in SHARES[:-1] if share_of(share, "") * n_users >= LEAST_USERS]
+    rungs = [_rung(race, share, options) for share in [*shares, SHARES[-1]]]
+    rungs = [rung for rung in rungs[:-1] if rung.users >= LEAST_USERS] + rungs[-1:]
+    whole = rungs[-1]
+    if not whole.users:
+        raise DataError(f"{race.dataset}: no user has both train and validation pairs")
+    batch = int(race.set.get("batch_size", _batch(whole.pairs)))
+    sizes = (max(min(LEAST_BATCH, batch), round(batch * r.pairs / whole.pairs)) for r in rungs)
+    return [r.model_copy(update={"batch_size": size}) for r, size in zip(rungs, sizes, strict=True)]
+
+
+def _rung(race: Race, share: str, options: Options) -> Rung:
+    name = f"{race.dataset}{'&' if '?' in race.dataset else '?'}sample={share}"
+    data = hold_out(load(name, options.data, options.catalog), "valid")
+    able = (np.diff(data.valid.indptr) > 0) & (data.user_degrees > 0)
+    return Rung(
+        dataset=data.name,
+        share=share,
+        users=int(able.sum()),
+        n_users=data.n_users,
+        items=data.n_items,
+        pairs=int(data.train.nnz),
+    )
+
+
+def _batch(pairs: int) -> int:
+    low, high = BATCHES
+    return min(max(2 ** round(math.log2(pairs / STEPS)), low), high) if pairs > STEPS else low
+
+
+def study(race: Race, number: int, rung: Rung, epochs: int, references: Sequence[str]) -> Study:
+    """Return the study that a rung is: what is tuned over what, by the rules of tuning."""
+    given: dict[str, Any] = FAST | {"epochs": epochs, "eval_every": math.ceil(epochs / 3)}
+    return Study(
+        name=f"{race.name}/rung-{number}",
+        dataset=rung.dataset,
+        backbone=race.backbone,
+        losses=race.losses,
+        references=list(references),
+        set=given | race.set | {"batch_size": rung.batch_size},
+        seed=race.seed,
+        startup=8,
+    )
+
+
+def entered(asked: Study, rung: Rung, options: Options) -> list[Contender]:
+    """Return the losses, and the references that have something to tune, as a race trains them."""
+    eval_users = MOST_USERS if rung.users > MOST_USERS else 0
+    return [
+        replace(
+            contender,
+            space={key: SPACE.get(key, entry) for key, entry in contender.space.items()},
+            cell=changed(contender.cell, eval_users=eval_users),
+        )
+        for contender in contenders(asked, options.data, options.catalog)
+    ]
+
+
+def changed(cell: Cell, **changes: Any) -> Cell:
+    """Return a cell with some fields changed: another one, with an id of its own."""
+    fields = {name: getattr(cell, name) for name in Cell.model_fields}
+    return Cell(**fields | changes)

@@ -1,0 +1,206 @@
+"""What a race does with its budget: how long it trains, how much it tries, whom it runs to the end.
+
+Everything that is decided before the first trial is decided here, from costs, and kept.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from tabulate import tabulate
+
+from bslbench.config import Strict
+from bslbench.engine.race.cost import Costs
+from bslbench.engine.race.ladder import Race, Rung
+from bslbench.engine.status import span
+from bslbench.errors import ConfigError
+
+FIRST = 8
+"""Settings of each loss on the first rung, or twice or four times as many."""
+TIMES = (4, 2, 1)
+FEWER = 4
+"""Of so many settings of a loss one goes on to the next rung."""
+
+EPOCHS = (20, 16, 12, 10, 8, 6, 5, 4)
+"""Epochs of every run: as many as the budget allows."""
+
+FINALISTS, LEAST_FINALISTS = 3, 2
+PLANNED_SEEDS, LEAST_SEEDS = 3, 2
+"""Final seeds to count on; what time is left adds to them."""
+
+MORE_PAIRS = 1.25
+"""How much longer than a final run the last one takes, which has valid and test to train on too."""
+
+AIM = 0.8
+"""Share of the budget that the plan fills: measured costs are never quite met."""
+
+
+class Plan(Strict):
+    """A race as it is going to be run.
+
+    Attributes
+    ----------
+    epochs
+        Of every run.
+    rungs
+        With the settings tried on each.
+    entering
+        Losses on the last rung: the best of those before.
+    finalists
+        Losses that get final seeds.
+    references, left_out
+        The rows it is held against, and why others are not.
+    ends
+        When each rung, and then the final runs, have to be over, as shares of the budget.
+    seconds
+        About what it takes with `PLANNED_SEEDS`.
+    least
+        The smallest budget that can be planned for.
+    """
+
+    epochs: int
+    rungs: list[Rung]
+    entering: int
+    finalists: int
+    references: list[str]
+    left_out: dict[str, str]
+    ends: list[float]
+    seconds: float
+    least: float
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """One way to spend a budget, and what it takes."""
+
+    rungs: Sequence[Rung]
+    costs: Costs
+    jobs: int
+    epochs: int
+    times: int
+    finalists: int
+    seeds: int
+
+    @property
+    def rounds(self) -> list[int]:
+        """Settings of each contender by rung."""
+        return [max(1, FIRST * self.times // FEWER**i) for i in range(len(self.rungs))]
+
+    @property
+    def entering(self) -> int:
+        """Losses on the last rung."""
+        n_losses = sum(own[-1].epoch > 0 for own in self.costs.values())
+        half = n_losses if len(self.rungs) == 1 else (n_losses + 1) // 2
+        return min(n_losses, max(self.finalists, half))
+
+    def phases(self) -> list[float]:
+        """Return the seconds of each rung, of the final runs, and of the last run on all data."""
+        work = []
+        for number, rounds in enumerate(self.rounds):
+            losses, references = self._seconds(number)
+            n_losses = self.entering if number == len(self.rungs) - 1 else len(losses)
+            work.append(rounds * sum([*losses[:n_losses], *references]))
+        work.append(self.seeds * sum([*losses[: self.finalists], *references]))
+        return [part / self.jobs for part in work] + [MORE_PAIRS * losses[0]]
+
+    def total(self) -> float:
+        """Return the seconds of all phases."""
+        return sum(self.phases())
+
+    def _seconds(self, rung: int) -> tuple[list[float], list[float]]:
+        """Return the seconds of a trial of each loss, longest first, and of each reference."""
+        losses: list[float] = []
+        references: list[float] = []
+        for own in self.costs.values():
+            (losses if own[rung].epoch else references).append(own[rung].seconds(self.epochs))
+        return sorted(losses, reverse=True), references
+
+
+def plan(
+    race: Race,
+    rungs: Sequence[Rung],
+    costs: Costs,
+    references: Sequence[str],
+    left_out: dict[str, str],
+    budget: float,
+    jobs: int,
+    seeds: int,
+) -> Plan:
+    """Return the longest training that the budget allows, and with it as many trials as it does.
+
+    Parameters
+    ----------
+    budget
+        Seconds.
+    jobs
+        Runs at a time.
+    seeds
+        Final seeds at most.
+
+    Raises
+    ------
+    ConfigError
+        If not even the shortest race fits; the message says what would.
+    """
+    asked = race.set.get("epochs")
+    lengths = EPOCHS if asked is None else (int(asked),)
+    drafts = [
+        _Draft(rungs, costs, jobs, epochs, 1, min(finalists, len(race.losses)), min(n, seeds))
+        for finalists, n in ((FINALISTS, PLANNED_SEEDS), (LEAST_FINALISTS, LEAST_SEEDS))
+        for epochs in lengths
+    ]
+    least = drafts[-1].total() / AIM
+    fitting = [draft for draft in drafts if draft.total() <= AIM * budget]
+    if not fitting:
+        raise ConfigError(f"a budget of {span(budget)} is too short: the least is {span(least)}")
+    widest = (replace(fitting[0], times=times) for times in TIMES)
+    chosen = next((draft for draft in widest if draft.total() <= AIM * budget), fitting[0])
+    phases, total = chosen.phases(), chosen.total()
+    return Plan(
+        epochs=chosen.epochs,
+        rungs=[
+            rung.model_copy(update={"rounds": n})
+            for rung, n in zip(rungs, chosen.rounds, strict=True)
+        ],
+        entering=chosen.entering,
+        finalists=chosen.finalists,
+        references=list(references),
+        left_out=left_out,
+        ends=[sum(phases[: i + 1]) / total for i in range(len(phases) - 1)],
+        seconds=total,
+        least=least,
+    )
+
+
+def described(race: Race, plan: Plan, jobs: int) -> str:
+    """Return a plan as text."""
+    total = plan.seconds
+    begins = [0.0, *plan.ends[:-1]]
+    rows = []
+    for i, rung in enumerate(plan.rungs):
+        last = i == len(plan.rungs) - 1
+        n_losses = plan.entering if last else len(race.losses)
+        rows.append(
+            {
+                "users": f"{rung.n_users:,} ({rung.share})",
+                "items": f"{rung.items:,}",
+                "train pairs": f"{rung.pairs:,}",
+                "batch": str(rung.batch_size),
+                "losses": str(n_losses),
+                "settings of each": str(rung.rounds),
+                "about": span((plan.ends[i] - begins[i]) * total),
+            }
+        )
+    table = tabulate(rows, "keys", "simple", disable_numparse=True)
+    return "\n".join([table, *_lines(race, plan, jobs)])
+
+
+def _lines(race: Race, plan: Plan, jobs: int) -> Iterator[str]:
+    side = f", {jobs} runs at a time" if jobs > 1 else ""
+    yield f"{', '.join(race.losses)} on {race.backbone}, {plan.epochs} epochs each{side}"
+    yield f"held against {', '.join(plan.references)}"
+    yield from (f"without {name}: {reason}" for name, reason in plan.left_out.items())
+    losses = f"the best {plan.finalists} losses" if plan.finalists > 1 else "the loss"
+    final = (plan.ends[-1] - plan.ends[-2]) * plan.seconds
+    yield f"then fresh seeds of {losses}, about {span(final)} or as long as the budget lasts"
+    yield f"then the best one on all interactions, about {span((1 - plan.ends[-1]) * plan.seconds)}"
+    yield f"in all about {span(plan.seconds)}"

@@ -1,0 +1,84 @@
+"""A race from its plan to what it leaves: rungs, final runs, embeddings."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bslbench.engine.executors import stopping
+from bslbench.engine.race.finals import Final, Finals, run_finals
+from bslbench.engine.race.heats import Heat, Means, climb
+from bslbench.engine.race.record import Record
+from bslbench.engine.race.yields import write_deployed, write_evaluated
+from bslbench.engine.store import Run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a race came to.
+
+    Attributes
+    ----------
+    record
+        What it was, and how far its phases went.
+    heats
+        Its rungs, as run.
+    finals
+        Its final runs.
+    budget, spent
+        Seconds asked for, and taken, over all calls.
+    """
+
+    record: Record
+    heats: Sequence[Heat]
+    finals: Finals
+    budget: float
+    spent: float
+
+    @property
+    def pick(self) -> Final:
+        """The loss with the best mean over seeds on valid."""
+        return self.finals.losses[0]
+
+    @property
+    def shown(self) -> Run:
+        """The run of the pick whose embeddings are given away: the best of its seeds on valid."""
+        pairs = zip(self.pick.runs, self.pick.cells, strict=True)
+        return max(pairs, key=lambda pair: pair[0].selected(pair[1]))[0]
+
+
+def run_race(record: Record, means: Means, seeds: int, jobs: int) -> Outcome:
+    """Run a race, or what is left of it.
+
+    Raises
+    ------
+    RunFailed
+        If no loss could be trained.
+    Interrupted
+        After SIGINT or SIGTERM: whatever was running has kept its state.
+    """
+    record, heats = climb(record, means)
+    record, finals = run_finals(record, heats[-1], means, seeds, jobs)
+    return Outcome(record, heats, finals, means.budget, means.execute.clock.spent())
+
+
+def leave(outcome: Outcome, means: Means, out: Path, tell: Callable[[str], None]) -> Outcome:
+    """Write ``evaluated/`` and ``deploy/`` of the pick, and return the outcome with the time.
+
+    Raises
+    ------
+    Interrupted
+        After SIGINT or SIGTERM: what was trained for ``deploy/`` is kept.
+    """
+    run = outcome.shown
+    tell("writing the embeddings that were evaluated")
+    write_evaluated(run, means.options, out / "evaluated")
+    tell("training once more, on all interactions")
+    state = Run(means.folder.root / "refit" / run.folder.name)
+    with stopping() as asked:
+
+        def stop() -> bool:
+            means.execute.clock.spent()
+            return asked()
+
+        write_deployed(run, means.options, out / "deploy", state, stop)
+    return replace(outcome, spent=means.execute.clock.spent())
