@@ -12,7 +12,7 @@ from bslbench.engine.race.race import Outcome
 from bslbench.engine.status import span
 from bslbench.engine.store import Run
 from bslbench.evaluation.metrics import per_user
-from bslbench.evaluation.ranking import I32, Ranks
+from bslbench.evaluation.ranks import I32, Ranks
 from bslbench.evaluation.statistics import SMALLEST_EFFECT, FloatArray
 from bslbench.report.significance import Comparison, compare_values
 

@@ -14,7 +14,7 @@ from bslbench.engine.inputs import Options
 from bslbench.engine.refit import everything, refit
 from bslbench.engine.store import Run
 from bslbench.evaluation.metrics import per_user
-from bslbench.evaluation.ranking import Ranks
+from bslbench.evaluation.ranks import Ranks
 
 FILES = """- `users.npy`, `items.npy`, both also in `model.safetensors`: a row for each, float32
 - `user_ids.npy`, `item_ids.npy`: what the rows are called
