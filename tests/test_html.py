@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from bslbench.report.page import report_page, table_page
-from bslbench.report.table import Column, Table
+from bslbench.report.table import Column, Entry, Table
 from tests.stores import cell, popularity, seeds, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -23,6 +23,7 @@ def text(tmp_path_factory) -> str:
     scored = seeds([0.30, 0.32], "sl", tau=0.1) + seeds([0.10, 0.12], "mse")
     scored += seeds([0.9, 0.9], "sl", tau=0.1, dataset="gowalla")
     scored += seeds([0.05, 0.04], "<b>mine</b>", backbone="lightgcn")
+    scored += seeds([0.07], "ccl", backbone="lightgcn")
     scored += seeds([0.2], "sl", tau=0.1, noise_pos=0.4) + seeds([0.25], "mse", noise_pos=0.4)
     scored += [(popularity(), {"Recall@20": 0.02, "NDCG@20": 0.01})]
     lost = [cell("bpr"), cell("bpr", 1)]
@@ -35,9 +36,9 @@ def text(tmp_path_factory) -> str:
 def test_the_page_holds_all_it_needs(text) -> None:
     assert not re.findall(r"""(?:src|href)=["'](?!data:)|url\(|@import|fetch\(""", text)
     assert text.count("data:image/svg+xml;base64,") == 5
-    assert "11 of 13 runs finished; yelp2018, gowalla" in text
+    assert "12 of 14 runs finished; yelp2018, gowalla" in text
     assert "failed: mf, bpr (clean) on yelp2018, seed 0: diverged &amp; &lt;stopped&gt;" in text
-    assert "missing: 1 of 13 runs" in text and "All 13 runs" in text
+    assert "missing: 1 of 14 runs" in text and "All 14 runs" in text
     assert "data yelp2018 0123456789ab" in text
     assert "figure scores: no run has kept its model" in text
     assert "<b>mine</b>" not in text and "&lt;b&gt;mine&lt;/b&gt;" in text
@@ -53,6 +54,14 @@ def test_the_page_of_one_table() -> None:
     columns = [Column("loss"), Column("Recall@20", "yelp2018", better="higher")]
     text = table_page(Table.of("t", columns, [["sl", 0.2], ["mse", 0.1]], title="A & B"))
     assert "<title>A &amp; B</title>" in text and '<select data-filter="loss">' in text
+
+
+def test_a_text_with_a_mark_can_be_filtered_by_without_it() -> None:
+    columns = [Column("loss"), Column("Recall@20", better="higher")]
+    table = Table.of("t", columns, [[Entry(text="ccl", mark="†"), Entry(0.2, mark="?")]])
+    text = table_page(table)
+    assert '<td data-text="ccl">ccl<sup>†</sup></td>' in text
+    assert '<td class="best" data-value="0.2"><b>0.2000</b><sup>?</sup></td>' in text
 
 
 @cache
@@ -126,18 +135,20 @@ def test_sorting_finds_the_best_row(page) -> None:
 
 
 def test_filters_add_up_and_best_stays_marked(page) -> None:
-    assert page.locator(".count").inner_text() == "8 of 8 rows"
+    assert page.locator(".count").inner_text() == "9 of 9 rows"
     page.get_by_label("dataset").select_option("yelp2018")
     page.get_by_label("noise").select_option("clean")
     page.get_by_label("backbone").select_option("mf")
     assert rows(page, "loss") == [("sl",), ("mse",), ("bpr",)]
-    assert page.locator(".count").inner_text() == "3 of 8 rows"
+    assert page.locator(".count").inner_text() == "3 of 9 rows"
     best = page.locator("table.data").first.locator("td.best:visible")
     assert [text[:6] for text in best.all_inner_texts()] == ["0.3100", "0.1550"]
     page.get_by_label("loss").select_option("<b>mine</b>")
     assert rows(page, "loss") == []
     page.get_by_role("button", name="all rows").click()
-    assert len(rows(page, "loss")) == 8
+    assert len(rows(page, "loss")) == 9
+    page.get_by_label("loss").select_option("ccl")  # shown with a mark
+    assert rows(page, "loss") == [("ccl†",)]
 
 
 def test_each_seed_on_demand(page) -> None:

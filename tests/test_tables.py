@@ -261,6 +261,26 @@ def test_csv_has_every_digit_and_every_count(tmp_path):
     assert second["yelp2018 Recall@20 sd"] == ""
 
 
+def test_experimental_losses_are_marked_and_others_are_not(tmp_path):
+    scored = [(popularity(), {"Recall@20": 0.02}), *seeds([0.1], "sl"), *seeds([0.2], "me")]
+    write(tmp_path, scored, grid="none")
+    table = main_table(tmp_path, "none", ["Recall@20"])
+    assert not any(e.mark for row in table.rows for e in row) and not table.notes
+    write(tmp_path, seeds([0.1], "sl") + seeds([0.3, 0.2], "ccl") + seeds([0.2], "hinge"))
+    long = long_table(tmp_path, "trial")
+    assert [row[2].mark for row in long.rows] == ["", "†", ""]
+    table = main_table(tmp_path, "trial", ["Recall@20"])
+    assert long.notes[-1:] == table.notes
+    marks = {row[1].text: row[1].mark for row in table.rows}
+    assert marks == {"sl": "", "ccl": "†", "hinge": ""}
+    meaning = "experimental, has met no published figure yet (bslbench list losses)"
+    assert table.notes == (f"†: {meaning}",)
+    assert r"ccl\textsuperscript{$\dagger$}" in render(table, "latex")
+    assert "ccl<sup>†</sup>" in render(table, "markdown") and "ccl†" in render(table, "console")
+    records = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    assert [(r["loss"], r["loss mark"]) for r in records] == list(marks.items())
+
+
 def test_unknown_grid_or_metric_is_an_error_with_a_suggestion(tmp_path):
     write(tmp_path, seeds([0.1], "sl"))
     with pytest.raises(ConfigError, match="did you mean 'trial'"):

@@ -11,8 +11,9 @@ from bslbench.report.text import cell, notes, shown_columns, shown_rows
 def html_table(table: Table) -> str:
     """Return a ``figure`` element: the table and, as its caption, what stands beneath.
 
-    Cells carry their number as ``data-value`` and what it is the mean of in ``details``; heads
-    carry their name and which way is better, for sorting and filtering.
+    Cells carry their number as ``data-value``, a text that has a mark as ``data-text`` as well, and
+    what it is the mean of in ``details``; heads carry their name and which way is better, for
+    sorting and filtering.
     """
     columns = shown_columns(table)
     lines = ['<figure>\n<div class="wide">\n<table class="data">']
@@ -42,9 +43,11 @@ def _th(column: Column) -> str:
 def _td(entry: Entry, column: Column) -> str:
     marks = ["right"] * (column.align == "right") + ["best"] * (entry.place == 1)
     classes = f' class="{" ".join(marks)}"' if marks else ""
-    sort = "" if entry.value is None else f' data-value="{entry.value!r}"'
+    said = "" if entry.value is None else f' data-value="{entry.value!r}"'
+    if entry.text and entry.mark:
+        said += f' data-text="{html.escape(entry.text)}"'
     content = cell(entry, column, HTML)
     if entry.each:
         each = [f"<li>{html.escape(n)}: {figure(v, column.spec)}</li>" for n, v in entry.each]
         content = f"<details><summary>{content}</summary><ul>{''.join(each)}</ul></details>"
-    return f"<td{classes}{sort}>{content}</td>"
+    return f"<td{classes}{said}>{content}</td>"

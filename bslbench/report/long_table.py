@@ -4,7 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bslbench.report.parts import count, in_order, key_columns, mean_entry, measured
+from bslbench.report.parts import (
+    count,
+    in_order,
+    key_columns,
+    loss_entry,
+    loss_notes,
+    mean_entry,
+    measured,
+)
 from bslbench.report.provenance import footer, problems
 from bslbench.report.results import PRIMARY, Key, Results, Run
 from bslbench.report.table import Column, Like, Table
@@ -29,7 +37,8 @@ def long_table(results: Path, grid: str, metrics: Sequence[str] | None = None) -
 
     def row(dataset: str, key: Key, own: Sequence[Run]) -> Iterator[Like]:
         done = sum(run.id in loaded.finished for run in own)
-        yield from (dataset, *(getattr(key, column.name) for column in names))
+        said = key._asdict() | {"loss": loss_entry(key)}
+        yield from (dataset, *(said[column.name] for column in names))
         yield from (count([(done, len(own))]), done, len(own))
         yield ", ".join(dict.fromkeys(run.selection for run in own))
         for metric in metrics:
@@ -53,7 +62,7 @@ def long_table(results: Path, grid: str, metrics: Sequence[str] | None = None) -
         within=("dataset", "noise"),
         stamp=loaded.stamp,
         says="test split",
-        notes=["best and second among the rows of the same dataset and noise"],
+        notes=["best and second among the rows of the same dataset and noise", *loss_notes(keys)],
         problems=problems(loaded),
         footer=footer(loaded),
     )

@@ -4,7 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bslbench.report.parts import count, in_order, key_columns, mean_entry, measured
+from bslbench.report.parts import (
+    count,
+    in_order,
+    key_columns,
+    loss_entry,
+    loss_notes,
+    mean_entry,
+    measured,
+)
 from bslbench.report.provenance import footer, problems
 from bslbench.report.results import PRIMARY, Key, Results, Run
 from bslbench.report.table import Column, Entry, Table
@@ -48,6 +56,7 @@ def main_table(results: Path, grid: str, metrics: Sequence[str] | None = None) -
         stamp=loaded.stamp,
         says="test split",
         problems=problems(loaded),
+        notes=loss_notes(keys),
         footer=footer(loaded),
     )
 
@@ -78,8 +87,9 @@ def _row(
         by_dataset[run.dataset].append(run)
     asked = {dataset: len(own) for dataset, own in by_dataset.items()}
     done = {d: sum(run.id in finished for run in own) for d, own in by_dataset.items()}
-    texts = {
+    texts: dict[str, Entry | str] = {
         **key._asdict(),
+        "loss": loss_entry(key),
         "seeds": count([(done[dataset], n) for dataset, n in asked.items()]),
         "selection": ", ".join(dict.fromkeys(run.selection for run in runs)),
     }

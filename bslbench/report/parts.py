@@ -6,8 +6,12 @@ from statistics import fmean, stdev
 
 from bslbench.config import REFERENCE
 from bslbench.evaluation.metrics import METRICS, parse_metric
+from bslbench.losses import LOSSES
 from bslbench.report.results import Key
 from bslbench.report.table import GAP, Column, Entry
+
+EXPERIMENTAL = "†"
+"""Marks losses that have met no published figure yet."""
 
 
 def measured(metric: str, group: str = "") -> Column:
@@ -45,6 +49,22 @@ def key_columns(keys: Iterable[Key]) -> list[Column]:
     always = ("backbone", "loss")
     names = [n for n in Key._fields if n in always or any(getattr(key, n) for key in keys)]
     return [Column(name) for name in names]
+
+
+def loss_entry(key: Key) -> Entry:
+    """Return the name of a loss, marked if it is experimental."""
+    return Entry(text=key.loss, mark=EXPERIMENTAL if _experimental(key) else "")
+
+
+def loss_notes(keys: Iterable[Key]) -> list[str]:
+    """Return what the mark of `loss_entry` means, if any of the losses has it."""
+    meaning = "experimental, has met no published figure yet (bslbench list losses)"
+    return [f"{EXPERIMENTAL}: {meaning}"] if any(map(_experimental, keys)) else []
+
+
+def _experimental(key: Key) -> bool:
+    loss = LOSSES.get(key.loss)  # None: a reference, or a loss of the user's own
+    return loss is not None and loss.status == "experimental"
 
 
 def count(seeds: Sequence[tuple[int, int]]) -> str:

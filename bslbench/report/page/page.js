@@ -43,10 +43,14 @@ function filter() {
       .map(([name, value]) => [names.indexOf(name), value])
       .filter(([column]) => column >= 0);
     for (const row of table.tBodies[0].rows) {
-      row.hidden = !tests.every(([column, value]) => row.cells[column].textContent === value);
+      row.hidden = !tests.every(([column, value]) => said(row.cells[column]) === value);
     }
   }
   count();
+}
+
+function said(cell) {
+  return cell.dataset.text ?? cell.textContent; // the text without its mark
 }
 
 function count() {
