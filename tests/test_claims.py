@@ -18,7 +18,7 @@ from bslbench.report.claims.temperature import temperature_table
 from bslbench.report.claims.variance import variance_table
 from bslbench.report.render import render
 from bslbench.report.table import Table
-from bslbench.report.tables import TABLES
+from bslbench.report.tables import builder
 from tests.stores import cell, popularity, write
 from tests.test_significance import keep, ranked
 
@@ -376,5 +376,5 @@ def test_every_claim_is_written_in_every_format(tmp_path: Path, fmt: Any) -> Non
     made, valid = sweep({1.0: 0.4, 3.0: 0.2, 10.0: 0.1})
     store(tmp_path, made, valid=valid)
     for name in ("robustness", "temperature"):
-        text = render(TABLES[name](tmp_path, "trial", None), fmt)
+        text = render(builder(name)(tmp_path, "trial", None), fmt)
         assert "neg=3" in text and text.endswith("\n")

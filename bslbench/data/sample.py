@@ -22,7 +22,7 @@ def share_of(text: str, name: str) -> Decimal:
     Examples
     --------
     >>> share_of("2.50%", "shop"), percent(share_of("2.50%", "shop"))
-    (Decimal('0.0250'), '2.5%')
+    (Decimal('0.025'), '2.5%')
     """
     try:
         share = Decimal(text.removesuffix("%")) / 100
