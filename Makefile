@@ -1,4 +1,4 @@
-# The two commands of the README. Both share one .venv and may be run in any order.
+# The two commands of the README, and the docs. All share one .venv and may be run in any order.
 # Another interpreter than python3: make quickstart PYTHON=python3.12
 
 PYTHON ?= python3
@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test
+.PHONY: help quickstart test docs
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ test: .venv/.dev ## Install with the dev extra, run the checks and the tests
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 
+docs: .venv/.docs ## Build the documentation as a site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 # Stamps: an installation is repeated only when what it was made from has changed. The package is
 # installed editable, so a change of the code never needs one.
 .venv/.core: pyproject.toml constraints.txt | $(BIN)/pip
@@ -29,6 +32,10 @@ test: .venv/.dev ## Install with the dev extra, run the checks and the tests
 
 .venv/.dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) --editable '.[dev]'
+	@touch .venv/.core .venv/.docs $@
+
+.venv/.docs: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) --editable '.[docs]'
 	@touch .venv/.core $@
 
 $(BIN)/pip:
