@@ -37,7 +37,7 @@ from bslbench import cli
 from bslbench.engine.grid import expand, find_grid
 from bslbench.errors import BslbenchError
 
-SECONDS = 60
+SECONDS = 120
 STEP = 500
 """Cases between two lines that say how far it is."""
 OWN = "mine"
