@@ -8,6 +8,7 @@ half-written. Case n of a seed is always the same: ``--only n`` runs it again an
 
 import argparse
 import contextlib
+import faulthandler
 import io
 import json
 import os
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -36,7 +37,9 @@ from bslbench import cli
 from bslbench.engine.grid import expand, find_grid
 from bslbench.errors import BslbenchError
 
-SECONDS = 60
+SECONDS = 120
+STEP = 500
+"""Cases between two lines that say how far it is."""
 OWN = "mine"
 Files = dict[str, bytes]
 
@@ -315,10 +318,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with this case")
     parser.add_argument("--only", type=int, metavar="N", help="this case alone, shown")
     options = parser.parse_args(arguments)
+    faulthandler.enable()  # should a library crash on what it reads
     with tempfile.TemporaryDirectory() as scratch, environment(Path(scratch)) as work:
-        failures = run(options.cases, options.seed, options.only, work)
+        last = options.first + options.cases
+        numbers = range(options.first, last) if options.only is None else [options.only]
+        failures = run(numbers, options.seed, work, in_full=options.only is not None)
     if failures:
         sys.exit(f"{failures} cases failed")
 
@@ -337,21 +344,23 @@ def environment(scratch: Path) -> Iterator[Path]:
         os.environ |= before
 
 
-def run(cases: int, seed: int, only: int | None, folder: Path) -> int:
+def run(numbers: Sequence[int], seed: int, folder: Path, *, in_full: bool) -> int:
     """Run the cases in a folder, print what went wrong, and return how many did."""
     failures, ended = 0, Counter[str]()
     with contextlib.chdir(folder):
         kinds = targets(folder)
-        for number in [only] if only is not None else range(cases):
+        for number in numbers:
+            if number and number % STEP == 0:
+                print(f"{number} cases", file=sys.stderr, flush=True)
             draws = random.Random(f"{seed}:{number}")
             kind = list(kinds)[number % len(kinds)]
             files = spoilt(kinds[kind], draws)
             if wrong := fault(kinds[kind], files, folder):
                 failures += 1
-                shown = wrong if only is not None else "\n".join(wrong.splitlines()[-3:])
+                shown = wrong if in_full else "\n".join(wrong.splitlines()[-3:])
                 print(f"case {number} ({kind}): {shown}", flush=True)
             ended[f"{kind}: {'failed' if wrong else 'fine'}"] += 1
-            if only is not None:
+            if in_full:
                 changed = {n: c for n, c in files.items() if c != kinds[kind].files[n]}
                 print(kind, changed)
     print(json.dumps(dict(sorted(ended.items())), indent=1))

@@ -356,3 +356,18 @@ def test_synthetic_takes_modifiers_and_is_cached(
 def test_names_that_are_not_known(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(name)
+
+
+@pytest.mark.parametrize("slip", [{"n_users": 2_147_483_648}, {"n_items": 10**12}])
+def test_a_space_of_ids_far_too_large_is_refused(tmp_path: Path, slip: dict[str, int]) -> None:
+    dataset = Dataset(tmp_path)
+    dataset.spec |= slip
+    with pytest.raises(DataError, match=r"for 7 pairs: one id, or n_(users|items) in the catalog"):
+        dataset.load()
+
+
+def test_an_id_far_too_large_is_refused(tmp_path: Path) -> None:
+    dataset = Dataset(tmp_path, train=b"0 1 2\n2147483647 0\n", test=b"0 0\n")
+    dataset.spec |= {"n_users": None, "n_items": None}
+    with pytest.raises(DataError, match="2,147,483,648 users for 4 pairs"):
+        dataset.load()

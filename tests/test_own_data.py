@@ -486,6 +486,13 @@ def test_a_malformed_parquet_is_named_with_its_row(
     assert code == 2 and message in err and len(err.splitlines()) == 1 and not out
 
 
+def test_text_of_parquet_that_is_not_utf8_is_named(bslbench: Command) -> None:
+    users = pa.array([b"a", b"\xff"]).view(pa.string())  # as damaged pages come
+    pq.write_table(pa.table({"user": users, "item": ["x", "y"]}), "o.parquet")
+    code, _, err = bslbench("data", "add", "shop", "o.parquet")
+    assert code == 2 and "o.parquet, row 2: user is not UTF-8" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

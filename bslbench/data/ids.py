@@ -65,7 +65,8 @@ class Ids:
     def save(self, folder: Path, names: Mapping[str, str]) -> None:
         """Write a Parquet file each, a column ``id`` whose row i is what number i is called."""
         for side, name in names.items():
-            pq.write_table(pa.table({COLUMN: getattr(self, side)}), folder / name)
+            table = pa.table({COLUMN: getattr(self, side)})
+            pq.write_table(table, folder / name, write_page_checksum=True)
 
 
 def ids_of(
@@ -99,7 +100,8 @@ def ids_of(
             continue
         path = data_dir(data) / spec.name / spec.ids[side]
         try:
-            column = pq.read_table(path, columns=[COLUMN]).column(COLUMN)
+            table = pq.read_table(path, columns=[COLUMN], page_checksum_verification=True)
+            column = pc.cast(pc.cast(table.column(COLUMN), pa.large_binary()), TEXT)  # checks UTF-8
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise DataError(f"{path}: no ids can be read from it; add the data again") from error
         if len(column) != size if rows is None else len(column) <= numbers[-1]:

@@ -41,6 +41,9 @@ from bslbench.errors import ConfigError, DataError, suggest
 CACHE_VERSION = 1
 """Raised when the parsed form of the same files would differ."""
 
+SPARSE = 1000
+"""Times as many users or items as pairs: more cannot be meant, and would only fill the memory."""
+
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 NO_PAIRS: Pairs = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
 
@@ -184,11 +187,17 @@ def _parse(spec: DatasetSpec, folder: Path) -> _Loaded:
     pairs = {split: _read(spec, file, folder) for split, file in spec.files.items()}
     n_users = spec.n_users or 1 + max(int(users.max(initial=0)) for users, _ in pairs.values())
     n_items = spec.n_items or 1 + max(int(items.max(initial=0)) for _, items in pairs.values())
+    rows = sum(len(users) for users, _ in pairs.values())
+    for size, what in ((n_users, "users"), (n_items, "items")):
+        if size > SPARSE * (rows + 1000):
+            raise DataError(
+                f"{spec.name}: {size:,} {what} for {rows:,} pairs: one id, or n_{what} in the "
+                "catalog, is far too large"
+            )
     train, valid, test = (pairs.get(split, NO_PAIRS) for split in SPLITS)
     interactions = Interactions.from_pairs(spec.name, n_users, n_items, train, valid, test)
     if not spec.allow_overlap:
         _check_disjoint(spec, interactions)
-    rows = sum(len(users) for users, _ in pairs.values())
     distinct = sum(int(matrix.nnz) for matrix in _matrices(interactions).values())
     return _Loaded(interactions, rows - distinct)
 

@@ -28,14 +28,9 @@ def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
         whole = pc.fill_null(pc.equal(pc.floor(values), values), False)
         _all(pc.and_(whole, pc.less(pc.abs(values), 2.0**53)), column, place, what)
         column = pc.cast(values, pa.int64())
-    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        _all_utf8(column, place, what)
-    elif not (
-        pa.types.is_integer(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-    ):
+    elif _is_text(kind):
+        column = _decoded(column, place, what)
+    elif not pa.types.is_integer(kind):
         raise DataError(f"{place(0)}: a {what} cannot be a {kind}")
     column = pc.cast(column, pa.string())
     present = pc.fill_null(pc.greater(pc.binary_length(column), 0), False)
@@ -121,8 +116,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _cast(column: pa.Array, kind: pa.DataType, place: Place, what: str) -> pa.Array:
     """Parse text; the first value that is not of the kind is named with its place."""
-    _all_utf8(column, place, what)
-    text = pc.cast(column, pa.string())
+    text = _decoded(column, place, what)
     try:
         return pc.cast(text, kind)
     except pa.ArrowInvalid:
@@ -134,15 +128,18 @@ def _cast(column: pa.Array, kind: pa.DataType, place: Place, what: str) -> pa.Ar
         raise
 
 
-def _all_utf8(column: pa.Array, place: Place, what: str) -> None:
+def _decoded(column: pa.Array, place: Place, what: str) -> pa.Array:
+    """Return text or bytes as text; Parquet may call text what is no UTF-8."""
+    raw = pc.cast(column, pa.binary())
     try:
-        pc.cast(column, pa.string())
+        return pc.cast(raw, pa.string())
     except pa.ArrowInvalid:
-        for i, value in enumerate(column.to_pylist()):
+        for i, value in enumerate(raw.to_pylist()):
             try:
-                bytes(value or b"").decode()
+                (value or b"").decode()
             except UnicodeDecodeError:
                 raise DataError(f"{place(i)}: {what} is not UTF-8") from None
+        raise
 
 
 def _all(good: pa.Array, column: pa.Array, place: Place, what: str) -> None:
