@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Hinge,
         SimCE,
         SLatK,
+        SLShift,
         SogCLR,
         Talos,
     )
@@ -81,6 +82,7 @@ __all__ = [
     "FullSoftmax",
     "Grid",
     "Hinge",
+    "SLShift",
     "SLatK",
     "SimCE",
     "SogCLR",

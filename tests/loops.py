@@ -166,6 +166,15 @@ def bsl_reweight(x: Given, tau: float, rho: float) -> float:
     )
 
 
+def sl_shift(x: Given, tau: float, rho: float) -> float:
+    return mean(
+        [
+            -p / tau + math.log(mean([math.exp(y / tau) for y in n])) + (rho - 1) * mean(n) / tau
+            for p, n in x.pairs()
+        ]
+    )
+
+
 def bsl_inbatch(x: Given, tau: float, rho: float) -> float:
     rows = []
     for user, n in zip(x.users, x.neg, strict=True):
@@ -338,6 +347,7 @@ LOOPS: dict[str, tuple[Callable[..., float], dict[str, Any]]] = {
     "bsl_reweight": (bsl_reweight, {"tau": 0.2, "rho": 0.8}),
     "bsl_inbatch": (bsl_inbatch, {"tau": 0.15, "rho": 1.2}),
     "bsl_scaled": (bsl_scaled, {"tau_pos": 0.1, "tau_neg": 0.2}),
+    "sl_shift": (sl_shift, {"tau": 0.2, "rho": 1.3}),
     "gbce": (gbce, {"t": 0.6}),
     "tce": (tce, {"drop": 0.8, "ramp": 4, "w": 0.7}),
     "rce": (rce, {"alpha": 0.3, "w": 0.7}),

@@ -24,6 +24,7 @@ from bslbench.losses import (
     BSLScaled,
     Loss,
     Setup,
+    SLShift,
     SogCLR,
 )
 from bslbench.losses.base import turned
@@ -243,6 +244,18 @@ def test_the_family_meets_softmax_loss() -> None:
     assert BSLInBatch(tau=0.2, rho=1.0)(pos, neg, apart).item() == pytest.approx(expected)
     scaled = BSLScaled(tau_pos=0.5, tau_neg=0.2)(pos, neg).item()
     assert scaled == pytest.approx(0.4 * expected)
+    assert SLShift(tau=0.2, rho=1.0)(pos, neg).item() == pytest.approx(expected)
+
+
+def test_a_shift_of_all_scores_moves_the_control_as_it_moves_rho() -> None:
+    pos, neg, *_ = scores(1)
+    for loss, moved in (
+        (SL(tau=0.2), 0.0),
+        (SLShift(0.2, 1.3), 0.45),
+        (BSLReweight(0.2, 1.3), 0.45),
+    ):
+        by = loss(pos + 0.3, neg + 0.3) - loss(pos, neg)
+        assert by.item() == pytest.approx(moved, abs=1e-6)
 
 
 def test_relatives_meet_the_losses_they_start_from() -> None:

@@ -9,7 +9,7 @@ from bslbench.losses.pairwise import BPR, WARP, Hinge, SimCE
 from bslbench.losses.partial_auc import LLPAUC
 from bslbench.losses.pointwise import BCE, GBCE, MSE
 from bslbench.losses.popularity import BC
-from bslbench.losses.softmax import BSL, SL, SSM, BSLInBatch, BSLReweight, BSLScaled
+from bslbench.losses.softmax import BSL, SL, SSM, BSLInBatch, BSLReweight, BSLScaled, SLShift
 from bslbench.losses.softmax_relatives import PSL, FullSoftmax, SogCLR
 from bslbench.losses.temperature import AdapTau
 from bslbench.losses.topk import SLatK, Talos
@@ -24,6 +24,7 @@ LOSSES: dict[str, type[Loss]] = {
     "bsl_reweight": BSLReweight,
     "bsl_inbatch": BSLInBatch,
     "bsl_scaled": BSLScaled,
+    "sl_shift": SLShift,
     "gbce": GBCE,
     "tce": TCE,
     "rce": RCE,
@@ -75,6 +76,7 @@ __all__ = [
     "FullSoftmax",
     "Hinge",
     "Loss",
+    "SLShift",
     "SLatK",
     "Setup",
     "SimCE",

@@ -164,6 +164,43 @@ class BSLReweight(SoftmaxLoss):
         return (self.rho * log_mean_exp(neg / self.tau) - pos[:, 0] / self.tau).mean()
 
 
+class SLShift(SoftmaxLoss):
+    """Softmax loss that pulls at the negatives' mean as `BSLReweight` does, and at nothing else.
+
+    ``-p/tau + log mean_j exp(n_j / tau) + (rho - 1) mean_j n_j / tau``. A shift of all scores by c
+    changes it by ``(rho - 1) c / tau``, just as it changes `BSLReweight`: what of rho's effect this
+    has too is that of the broken invariance alone.
+
+    Parameters
+    ----------
+    tau
+        Temperature, > 0.
+    rho
+        1 + the weight of the negatives' mean.
+
+    Examples
+    --------
+    >>> SLShift(tau=0.5, rho=2.0)(torch.tensor([[1.0]]), torch.tensor([[0.25, 0.25]]))
+    tensor(-1.)
+    """
+
+    space = {"tau": TAU, "rho": RHO}
+    formula = "-p/tau + log mean_j exp(n_j/tau) + (rho - 1) mean_j n_j/tau"
+    source = "bslbench, a control for bsl_reweight"
+    evidence = "its formula, and how it moves under a shift of all scores"
+
+    def __init__(self, tau: float = 0.1, rho: float = 1.1) -> None:
+        super().__init__()
+        check_positive(tau=tau)
+        self.tau = tau
+        self.rho = rho
+
+    def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
+        """Return the loss of scores pos [B, 1], neg [B, M]."""
+        shift = (self.rho - 1) * neg.mean(1) / self.tau  # [B]
+        return (log_mean_exp(neg / self.tau) + shift - pos[:, 0] / self.tau).mean()
+
+
 class BSLInBatch(SoftmaxLoss):
     """The published MF form: positives pooled over the rows of the batch with the same user.
 
