@@ -237,7 +237,7 @@ def test_adap_tau_sets_its_temperatures_from_gap_and_losses() -> None:
         expected = [odds / max(gap, 0.01) * factor.get(user, 1.0) for user in range(6)]
         assert loss.base.item() == pytest.approx(odds / max(gap, 0.01), rel=1e-4)
         assert loss.inverse_tau.tolist() == pytest.approx(expected, rel=1e-4)
-    assert not loss.loss_counts.any()
+    assert not loss.loss_counts.any() and not loss.loss_sums.any()
 
 
 def test_adap_tau_needs_sparse_data() -> None:
