@@ -11,9 +11,10 @@ from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Job, Listener, Result, Stop
 from bslbench.engine.race import clock as clocks
 from bslbench.engine.race import prepare
+from bslbench.engine.race.agreement import agreement
 from bslbench.engine.race.clock import Clock
 from bslbench.engine.race.cost import OVERHEAD, Cost
-from bslbench.engine.race.heats import Heat, agreement
+from bslbench.engine.race.heats import Heat
 from bslbench.engine.race.ladder import Race, Rung, entered, ladder, study
 from bslbench.engine.race.plan import Plan, described, plan
 from bslbench.engine.race.race import Outcome, run_race

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from bslbench.engine.race.heats import Heat, agreement
+from bslbench.engine.race.agreement import agreement
+from bslbench.engine.race.heats import Heat
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.status import span
 from bslbench.engine.tuning.space import Range
