@@ -75,7 +75,7 @@ def test_two_losses_that_are_the_same_are_not_told_apart(tmp_path: Path) -> None
     assert found.losses["Twin"].word == "absent" and found.losses["Twin"].diff == 0.0
     assert found.sentences[0].startswith("Train with sl (tau ")
     assert found.sentences[0].endswith("; Twin would do as well.")
-    assert "it gains " in found.sentences[2] and "over popularity" in found.sentences[2]
+    assert "popularity (95 % interval " in found.sentences[2]
 
 
 # The final runs
