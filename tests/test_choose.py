@@ -52,11 +52,16 @@ def test_the_best_of_each_loss_goes_on_and_effort_is_equal(finished: tuple[Path,
     assert samples == {f"{DATA}&sample=25%"}
 
 
-def test_a_loss_that_left_is_not_run_on(tmp_path: Path) -> None:
-    outcome = ran(tmp_path, entering=1, finalists=1)
+def test_a_loss_that_left_is_not_run_on_and_is_named(tmp_path: Path) -> None:
+    outcome = ran(tmp_path, rounds=(2, 1), entering=1, finalists=1)
     assert len(outcome.heats[0].losses()) == 2
     assert len(outcome.heats[1].losses()) == len(outcome.finals.losses) == 1
     assert set(outcome.heats[1].trials) == {outcome.pick.name, "ials"}
+    [gone] = outcome.left()
+    assert gone != outcome.pick.name
+    assert verdict(outcome).sentences[1] == (
+        f"Before the final runs {gone} had left, after 2 settings each."
+    )
 
 
 TWIN = """
