@@ -12,9 +12,13 @@ from bslbench.data.ids import ids_of
 from bslbench.data.load import load
 from bslbench.data.sample import sample_of
 from bslbench.errors import ConfigError
-from tests.test_noise import pairs_of
 
 SMALL = "synthetic?users=200&items=400&interactions=4000"
+
+
+def pairs_of(matrix: csr_array) -> set[tuple[int, int]]:
+    rows, columns = matrix.tocoo().coords
+    return set(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
 def numbered(matrix: csr_array, users: np.ndarray, items: np.ndarray) -> set[tuple[int, int]]:

@@ -149,12 +149,14 @@ def of_run(run: Run, options: Options) -> tuple[Embeddings, Cell, Interactions]:
     ConfigError
         If it has kept none.
     DataError
-        If its data are no longer what they were.
+        If it is damaged, or its data are no longer what they were.
     """
     if not run.file("model.safetensors").exists():
         raise ConfigError(
             f"{run.folder.name} has kept no embeddings: train it again with --save-model"
         )
+    if not run.whole():
+        raise DataError(f"{run.folder} is not finished, or damaged; train it again")
     cell = Cell.model_validate(run.info()["canonical"])
     data = split_of(cell, options)
     tables = load_file(run.file("model.safetensors"))

@@ -107,7 +107,7 @@ def _figure(value: Scalar) -> str:
 def _which(outcome: Outcome, losses: Mapping[str, Comparison], recall: float) -> str:
     pick = outcome.pick
     epochs = outcome.record.plan.epochs
-    shown = f"Recall@{K} {recall:.4f} on test, mean of {_seeds(len(pick.runs))}"
+    shown = f"Recall@{K} {recall:.4f} on test, mean of {_count(len(pick.runs), 'seed')}"
     chosen = f"{pick.name} ({settings(pick)}, {epochs} epochs): {shown}"
     open_ = [name for name, found in losses.items() if found.word == "cannot be told"]
     alike = [name for name, found in losses.items() if found.word == "absent"]
@@ -122,9 +122,7 @@ def _which(outcome: Outcome, losses: Mapping[str, Comparison], recall: float) ->
 
 
 def _how_sure(outcome: Outcome, losses: Mapping[str, Comparison]) -> str:
-    pick = outcome.pick.name
-    if not losses:
-        return f"No other loss was run to the end beside {pick}."
+    gone = [name for name in outcome.left() if name not in losses]
     parts = []
     for name, found in losses.items():
         interval = _interval(found)
@@ -141,10 +139,13 @@ def _how_sure(outcome: Outcome, losses: Mapping[str, Comparison]) -> str:
             )
         else:
             parts.append(
-                f"from {name} it cannot be told ({found.relative:+.1%}, {interval}): "
+                f"from {name} it cannot be told ({_signed(found.relative)}, {interval}): "
                 f"{_needed(outcome, found)}"
             )
-    return _sentence("; ".join(parts))
+    if gone:
+        tried = f"{_count(outcome.tried, 'setting')} each"
+        parts.append(f"before the final runs {_listed(gone)} had left, after {tried}")
+    return _sentence("; ".join(parts) or "no other loss was in the race")
 
 
 def _needed(outcome: Outcome, found: Comparison) -> str:
@@ -182,8 +183,8 @@ def _gain(title: str, found: Comparison) -> str:
     if found.word == "there":
         return f"it falls {_percent(-found.relative)} short of {title} ({_interval(found, -1)})"
     if found.word == "absent":
-        return f"it is as good as {title} ({found.relative:+.1%}, {interval})"
-    return f"whether it gains over {title} cannot be told ({found.relative:+.1%}, {interval})"
+        return f"it is as good as {title} ({_signed(found.relative)}, {interval})"
+    return f"whether it gains over {title} cannot be told ({_signed(found.relative)}, {interval})"
 
 
 def _interval(found: Comparison, sign: int = 1) -> str:
@@ -193,12 +194,16 @@ def _interval(found: Comparison, sign: int = 1) -> str:
     return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
 
 
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f} %"
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _seeds(n: int) -> str:
-    return f"{n} seed{'s' * (n > 1)}"
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n > 1)}"
 
 
 def _listed(names: Sequence[str]) -> str:

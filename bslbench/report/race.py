@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from bslbench.engine.race.heats import Heat, agreement
+from bslbench.engine.race.agreement import agreement
+from bslbench.engine.race.heats import Heat
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.status import span
 from bslbench.engine.tuning.space import Range
+from bslbench.evaluation.metrics import per_user
+from bslbench.evaluation.ranks import Ranks
 from bslbench.report.choice import settings
 from bslbench.report.html import html_table
 from bslbench.report.page import page_of
@@ -31,8 +34,11 @@ def sections(outcome: Outcome, results: Path, out: Path) -> list[Section]:
     out
         Where the embeddings are.
     """
+    run = outcome.shown
+    recall = per_user(Ranks.load(run.file("ranks.npz")), "Recall", 20).mean()
     given = [
-        f"{out / 'evaluated'}: run {outcome.shown.folder.name}, which was measured",
+        f"{out / 'evaluated'}: run {run.folder.name}, Recall@20 {recall:.4f} on test, the best "
+        "seed of the pick on validation",
         f"{out / 'deploy'}: the same settings, trained on all interactions, not measured",
     ]
     return [

@@ -1,6 +1,5 @@
 """The budget: seconds spent, counted over all calls, and nothing that goes on past its time."""
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from time import monotonic
 
 from bslbench.engine.jobs import Executor, Job, Listener, Stop
 from bslbench.engine.store import write_atomically
+from bslbench.errors import DataError
 
 KEEP_EVERY = 2.0
 """Seconds between two writes of the clock: what a killed process takes with it uncounted."""
@@ -28,13 +28,21 @@ class Clock:
         Where they are kept.
     begun
         When this call started, on the monotonic clock.
+
+    Raises
+    ------
+    DataError
+        If what was kept is damaged.
     """
 
     path: Path
     begun: float = field(default_factory=monotonic)
 
     def __post_init__(self) -> None:
-        self.before = float(json.loads(self.path.read_bytes())) if self.path.exists() else 0.0
+        try:
+            self.before = float(self.path.read_text("utf-8")) if self.path.exists() else 0.0
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} is damaged; remove it to count from now on") from error
         self.kept = -KEEP_EVERY
 
     def spent(self) -> float:

@@ -1,10 +1,8 @@
 """The rungs of a race: many settings on few users, then the best of each loss on more of them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-
-from scipy.stats import kendalltau
 
 from bslbench.config import Cell
 from bslbench.engine import executors
@@ -71,36 +69,23 @@ class Heat:
     entered: Mapping[str, Contender]
     trials: Trials
 
-    def losses(self) -> list[str]:
-        """Return the losses with a finished trial, the best first."""
-        scores = {name: max(map(_score, own), default=0.0) for name, own in self.trials.items()}
-        trained = [name for name, contender in self.entered.items() if contender.cell.train]
-        able = [name for name in trained if any(_complete(t) for t in self.trials.get(name, ()))]
-        return sorted(able, key=lambda name: -scores[name])
+    def finished(self, name: str) -> list[Trial]:
+        """Return the trials of a contender that neither failed nor were given up."""
+        return [trial for trial in self.trials.get(name, ()) if trial.state == "complete"]
 
     def best(self, name: str, count: int = 1) -> list[Trial]:
-        """Return the best trials of a contender, the best first; fewer if fewer were finished."""
-        able = [trial for trial in self.trials.get(name, ()) if _complete(trial)]
-        return sorted(able, key=lambda trial: (-trial.score, trial.number))[:count]
+        """Return the best of them, the best first."""
+        order = sorted(self.finished(name), key=lambda trial: (-trial.score, trial.number))
+        return order[:count]
 
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far two rungs rank alike what both have tried.
-
-    Attributes
-    ----------
-    settings, losses
-        Kendall's tau-b of all settings that both have, and of the losses by their best setting;
-        NaN for fewer than two.
-    n_settings, n_losses
-        How many that are.
-    """
-
-    settings: float
-    losses: float
-    n_settings: int
-    n_losses: int
+    def losses(self) -> list[str]:
+        """Return the losses with a finished trial, the best first."""
+        scores = {
+            name: self.best(name)[0].score
+            for name, contender in self.entered.items()
+            if contender.cell.train and self.finished(name)
+        }
+        return sorted(scores, key=lambda name: -scores[name])
 
 
 def climb(record: Record, means: Means) -> tuple[Record, list[Heat]]:
@@ -191,10 +176,11 @@ def _next(record: Record, means: Means, number: int, before: Heat) -> tuple[Reco
         }
 
         def tried(chosen: Sequence[Sequence[Cell]]) -> None:
+            once = {cell.id: cell for round_ in chosen for cell in round_}
             with means.watch_runs(titles) as shown:
                 run_grid(
                     f"{record.race.name}/{phase}",
-                    [cell for round_ in chosen for cell in round_],
+                    list(once.values()),
                     means.store,
                     shown,
                     means.execute,
@@ -232,33 +218,3 @@ def _trial(trial: Trial, cell: Cell, means: Means) -> Trial:
     return replace(
         trial, cell=cell.id, state="complete", curve=found.curve, seconds=found.seconds, reason=""
     )
-
-
-def _score(trial: Trial) -> float:
-    return trial.score if _complete(trial) else 0.0
-
-
-def _complete(trial: Trial) -> bool:
-    return trial.state == "complete"
-
-
-def agreement(earlier: Heat, later: Heat) -> Agreement:
-    """Return how far two rungs agree."""
-    before = dict(_scores(earlier))
-    pairs = [(before[key], score) for key, score in _scores(later) if key in before]
-    names = [name for name in later.losses() if name in earlier.losses()]
-    losses = [(earlier.best(name)[0].score, later.best(name)[0].score) for name in names]
-    return Agreement(_tau(pairs), _tau(losses), len(pairs), len(losses))
-
-
-def _scores(heat: Heat) -> Iterator[tuple[tuple[str, int], float]]:
-    for name, own in heat.trials.items():
-        for trial in own:
-            if _complete(trial):
-                yield (name, trial.number), trial.score
-
-
-def _tau(pairs: Sequence[tuple[float, float]]) -> float:
-    if len(pairs) < 2:
-        return float("nan")
-    return float(kendalltau(*zip(*pairs, strict=True)).statistic)

@@ -42,6 +42,9 @@ FAST: dict[str, Scalar] = {
 }
 """How every loss is trained unless `set` says otherwise: the recipe ``fast`` without its start."""
 
+IALS: dict[str, Scalar] = {"ials.nu": 1.0, "ials.iterations": 16}
+"""Held fixed, so that few trials are enough for the rest: as its authors recommend."""
+
 SPACE: Space = {"lr": Range("log", 1e-3, 5e-2)}
 """Of the common space, what few epochs with a decay want otherwise: the same for every loss."""
 
@@ -135,6 +138,8 @@ def _batch(pairs: int) -> int:
 def study(race: Race, number: int, rung: Rung, epochs: int, references: Sequence[str]) -> Study:
     """Return the study that a rung is: what is tuned over what, by the rules of tuning."""
     given: dict[str, Any] = FAST | {"epochs": epochs, "eval_every": math.ceil(epochs / 3)}
+    if "ials" in references:
+        given |= IALS
     return Study(
         name=f"{race.name}/rung-{number}",
         dataset=rung.dataset,

@@ -14,9 +14,10 @@ from bslbench.engine.race.ladder import Race, Rung
 from bslbench.engine.status import span
 from bslbench.errors import ConfigError
 
-FIRST = 8
-"""Settings of each loss on the first rung, or twice or four times as many."""
-TIMES = (4, 2, 1)
+FIRST, LEAST_FIRST = 8, 4
+"""Settings of each loss on the first rung, and where time is short."""
+MORE_FIRST = (32, 16)
+"""As many as the budget allows, if it allows the longest training with `FIRST`."""
 FEWER = 4
 """Of so many settings of a loss one goes on to the next rung."""
 
@@ -76,14 +77,14 @@ class _Draft:
     costs: Costs
     jobs: int
     epochs: int
-    times: int
+    first: int
     finalists: int
     seeds: int
 
     @property
     def rounds(self) -> list[int]:
         """Settings of each contender by rung."""
-        return [max(1, FIRST * self.times // FEWER**i) for i in range(len(self.rungs))]
+        return [max(1, self.first // FEWER**i) for i in range(len(self.rungs))]
 
     @property
     def entering(self) -> int:
@@ -144,16 +145,20 @@ def plan(
     asked = race.set.get("epochs")
     lengths = EPOCHS if asked is None else (int(asked),)
     drafts = [
-        _Draft(rungs, costs, jobs, epochs, 1, min(finalists, len(race.losses)), min(n, seeds))
-        for finalists, n in ((FINALISTS, PLANNED_SEEDS), (LEAST_FINALISTS, LEAST_SEEDS))
+        _Draft(rungs, costs, jobs, epochs, first, min(finalists, len(race.losses)), min(n, seeds))
+        for first, finalists, n in (
+            (FIRST, FINALISTS, PLANNED_SEEDS),
+            (FIRST, LEAST_FINALISTS, LEAST_SEEDS),
+            (LEAST_FIRST, LEAST_FINALISTS, LEAST_SEEDS),
+        )
         for epochs in lengths
     ]
     least = drafts[-1].total() / AIM
     fitting = [draft for draft in drafts if draft.total() <= AIM * budget]
     if not fitting:
         raise ConfigError(f"a budget of {span(budget)} is too short: the least is {span(least)}")
-    widest = (replace(fitting[0], times=times) for times in TIMES)
-    chosen = next((draft for draft in widest if draft.total() <= AIM * budget), fitting[0])
+    wider = [replace(fitting[0], first=first) for first in MORE_FIRST]
+    chosen = next((draft for draft in wider if draft.total() <= AIM * budget), fitting[0])
     phases, total = chosen.phases(), chosen.total()
     return Plan(
         epochs=chosen.epochs,

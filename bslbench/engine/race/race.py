@@ -40,6 +40,17 @@ class Outcome:
         return self.finals.losses[0]
 
     @property
+    def tried(self) -> int:
+        """Settings of each loss on the first rung."""
+        return self.record.done["rung-0"]
+
+    def left(self) -> list[str]:
+        """Return the losses that did not come to the final runs, the last to leave first."""
+        finalists = [final.name for final in self.finals.losses]
+        names = [name for heat in reversed(self.heats) for name in heat.losses()]
+        return [name for name in dict.fromkeys(names) if name not in finalists]
+
+    @property
     def shown(self) -> Run:
         """The run of the pick whose embeddings are given away: the best of its seeds on valid."""
         pairs = zip(self.pick.runs, self.pick.cells, strict=True)

@@ -98,5 +98,7 @@ def _about(kind: str, cell: Cell, run: Run) -> dict[str, Any]:
 
 def _there(folder: Path, about: dict[str, Any]) -> bool:
     """Tell whether the folder has been written before, whole."""
-    path = folder / "about.json"
-    return path.exists() and json.loads(path.read_bytes()) == about
+    try:
+        return bool(json.loads((folder / "about.json").read_bytes()) == about)
+    except (OSError, ValueError):
+        return False

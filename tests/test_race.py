@@ -1,0 +1,254 @@
+"""A race before it runs and how it keeps to its budget: rungs, plan, agreement, clock."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bslbench.engine.inputs import Options
+from bslbench.engine.jobs import Job, Listener, Result, Stop
+from bslbench.engine.race import clock as clocks
+from bslbench.engine.race import prepare
+from bslbench.engine.race.agreement import agreement
+from bslbench.engine.race.clock import Clock
+from bslbench.engine.race.cost import OVERHEAD, Cost
+from bslbench.engine.race.heats import Heat
+from bslbench.engine.race.ladder import Race, Rung, entered, ladder, study
+from bslbench.engine.race.plan import Plan, described, plan
+from bslbench.engine.race.race import Outcome, run_race
+from bslbench.engine.race.record import Folder, Record
+from bslbench.engine.store import TRAILING, csv_text, sha256
+from bslbench.engine.tuning.ledger import Trial
+from bslbench.errors import ConfigError
+from tests.races import DATA, means, planned, race
+
+# The ladder and the plan
+
+
+def test_a_rung_has_as_many_steps_as_the_whole_and_enough_users() -> None:
+    part, whole = ladder(race(), Options())
+    assert (part.share, whole.share, whole.dataset) == ("25%", "100%", DATA)
+    assert part.n_users == 205  # a twentieth of the users would be too few
+    assert part.pairs / part.batch_size == pytest.approx(whole.pairs / whole.batch_size, rel=0.1)
+    fixed = ladder(race(set={"batch_size": 512}), Options())
+    assert [rung.batch_size for rung in fixed] == [round(512 * part.pairs / whole.pairs), 512]
+
+
+def test_every_loss_is_trained_alike() -> None:
+    rungs = ladder(race(), Options())
+    for number, rung in enumerate(rungs):
+        asked = study(race(), number, rung, 6, ["ials"])
+        by_name = {c.name: c for c in entered(asked, rung, Options())}
+        assert set(by_name) == {"sl", "bpr", "ials"}
+        trains = [by_name[name].cell.train for name in ("sl", "bpr")]
+        for train in trains:
+            assert train is not None
+            shared = (train.epochs, train.batch_size, train.lr_schedule, train.n_negatives)
+            assert shared == (6, rung.batch_size, "linear", 8)
+            assert (train.init, train.l2_negatives) == ("xavier", False)
+        assert by_name["sl"].space["lr"] == by_name["bpr"].space["lr"]
+        assert by_name["ials"].cell.loss_params["dim"] == 4  # the same as theirs
+
+
+RUNGS = [
+    Rung(dataset="d", share=share, users=n, n_users=n, items=9, pairs=9, batch_size=8)
+    for share, n in (("1%", 300), ("5%", 1500), ("25%", 7500), ("100%", 30_000))
+]
+COSTS = {
+    name: [Cost(epoch=each * share, evaluation=share) for share in (0.01, 0.05, 0.25, 1.0)]
+    for name, each in (("a", 4.0), ("b", 4.0), ("c", 6.0), ("d", 8.0), ("e", 2.0))
+} | {"ease": [Cost(fixed=1.0)] * 4}
+
+
+def made(budget: float, jobs: int = 1, seeds: int = 10, **fixed: Any) -> Plan:
+    asked = Race(name="x", dataset="d", fingerprint="", losses=list("abcde"), set=fixed)
+    return plan(asked, RUNGS, COSTS, ["ease"], {}, budget, jobs, seeds)
+
+
+def test_the_plan_fits_and_a_larger_budget_trains_longer_and_tries_more() -> None:
+    budgets = [900.0, 1500.0, 3000.0, 9000.0, 30_000.0]
+    found = [made(budget) for budget in budgets]
+    for budget, one in zip(budgets, found, strict=True):
+        assert one.seconds <= 0.8 * budget
+        assert sorted(one.ends) == one.ends and one.ends[0] > 0 and one.ends[-1] < 1
+    epochs = [one.epochs for one in found]
+    assert epochs == sorted(epochs) and epochs[0] < 8 and epochs[-1] == 20
+    assert found[0].finalists <= found[-1].finalists == 3
+    assert [rung.rounds for rung in found[-1].rungs] == [32, 8, 2, 1]
+    assert found[-1].entering == 3  # of five
+    assert made(1500.0, jobs=2).epochs > made(1500.0).epochs
+    assert made(9000.0, epochs=5).epochs == 5
+
+
+def test_a_budget_that_is_too_short_is_told_the_least() -> None:
+    with pytest.raises(
+        ConfigError, match=r"a budget of 60 s is too short: the least is \d+"
+    ) as told:
+        made(60.0)
+    least = made(1e5).least
+    assert f"{least / 60:.1f} min" in str(told.value)
+    assert made(least + 1).epochs == 4
+
+
+def trial(number: int, score: float, state: Any = "complete") -> Trial:
+    return Trial(number, {}, f"cell{number}", state, {0: score}, 1.0)
+
+
+def heat(scores: Mapping[str, Sequence[float]], failed: Iterable[str] = ()) -> Heat:
+    rungs = ladder(race(), Options())
+    contenders = {
+        c.name: c for c in entered(study(race(), 0, rungs[0], 2, ["ials"]), rungs[0], Options())
+    }
+    trials = {
+        name: [trial(n, s, "failed" if name in failed else "complete") for n, s in enumerate(own)]
+        for name, own in scores.items()
+    }
+    return Heat(rungs[0], contenders, trials)
+
+
+def test_losses_are_ranked_by_their_best_setting_and_references_are_none() -> None:
+    found = heat({"sl": [0.1, 0.3, 0.3], "bpr": [0.2, 0.25, 0.1], "ials": [0.9]})
+    assert found.losses() == ["sl", "bpr"]
+    assert [t.number for t in found.best("sl", 2)] == [1, 2]
+    assert heat({"sl": [0.9], "bpr": [0.1], "ials": []}, failed=["sl"]).losses() == ["bpr"]
+
+
+def test_agreement_is_kendalls_tau_of_what_both_rungs_have() -> None:
+    before = heat({"sl": [0.1, 0.2, 0.3], "bpr": [0.05, 0.15], "ials": [0.4]})
+    after = heat({"sl": [0.1, 0.2], "bpr": [0.25], "ials": [0.5]})
+    found = agreement(before, after)
+    assert (found.n_settings, found.n_losses) == (4, 2)
+    assert found.settings == pytest.approx((4 - 2) / 6)  # of six pairs two are the other way round
+    assert found.losses == -1.0
+
+
+# The budget
+
+
+class Now:
+    """A clock that goes by what is run, and an executor whose runs take ten seconds and a hash."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.jobs: list[str] = []
+        self.dies_at = -1
+
+    def __call__(self) -> float:
+        return self.time
+
+    def execute(self, jobs: Iterable[Job], listener: Listener, stop: Stop) -> None:
+        for job in jobs:
+            if stop():
+                return
+            if len(self.jobs) == self.dies_at:
+                raise KeyboardInterrupt  # as good as a kill: nothing is told of it
+            listener.started(job.cell)
+            pretend(job)
+            self.jobs.append(job.cell.id)
+            self.time += 10.0
+            listener.ended(job, Result("trained"))
+
+
+def pretend(job: Job) -> None:
+    """Leave behind what a finished run does, but for its ranks."""
+    value = int(sha256(job.cell.id.encode())[:8], 16) / 16**8
+    names = {"metric": "Recall", "k": 20, "group": "", "value": value}
+    metrics = csv_text(TRAILING, [names | {"split": split} for split in ("valid", "test")])
+    outcome = {f"seconds_{phase}": 0.0 for phase in ("load", "eval", "test")}
+    info = {
+        "canonical": json.loads(job.cell.canonical()),
+        "metrics_sha256": sha256(metrics.encode()),
+    }
+    info |= {"origin": {}, "outcome": outcome | {"seconds_train": 10.0 - OVERHEAD}}
+    job.run.folder.mkdir(parents=True)
+    for name, content in (
+        ("run.json", json.dumps(info)),
+        ("curve.csv", f"epoch,recall\n1,{value}\n"),
+        ("model.safetensors", ""),
+        ("metrics.csv", metrics),
+    ):
+        job.run.file(name).write_text(content)
+
+
+def timed(root: Path, now: Now, budget: float, dies_at: int = -1) -> tuple[Outcome | None, Clock]:
+    asked = race()
+    now.dies_at = dies_at
+    how = means(root, asked, now.execute, budget)
+    how.execute.clock.begun = now()
+    record = how.folder.read(asked) or Record(race=asked, plan=planned(asked))
+    how.folder.write(record)
+    try:
+        return run_race(record, how, 10, 1), how.execute.clock
+    except KeyboardInterrupt:
+        how.execute.clock.keep()
+        return None, how.execute.clock
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Now:
+    found = Now()
+    monkeypatch.setattr(clocks, "monotonic", found)
+    return found
+
+
+def test_the_final_seeds_take_what_time_is_left(tmp_path: Path, now: Now) -> None:
+    outcome, clock = timed(tmp_path, now, 400.0)
+    assert outcome is not None
+    # 12 trials and 6 more; two seeds of three and a reference that runs once; 30 s a further seed
+    assert outcome.record.done == {"rung-0": 4, "rung-1": 2, "seeds": 5}
+    assert clock.spent() == 10.0 * (12 + 6 + 7 + 9) <= 0.9 * 400.0
+    longer, clock = timed(tmp_path, now, 500.0)  # the same command with a larger budget goes on
+    assert longer is not None
+    assert longer.record.done == {"rung-0": 4, "rung-1": 2, "seeds": 8}
+    assert clock.spent() == 340.0 + 90.0
+    assert len(set(now.jobs)) == len(now.jobs)  # and trains nothing twice
+
+
+def test_a_short_budget_cuts_all_losses_alike_but_not_below_the_least(
+    tmp_path: Path, now: Now
+) -> None:
+    outcome, clock = timed(tmp_path, now, 180.0)
+    assert outcome is not None
+    assert outcome.record.done == {"rung-0": 2, "rung-1": 1, "seeds": 2}
+    assert {len(own) for own in outcome.heats[0].trials.values()} == {2}
+    assert {len(own) for own in outcome.heats[1].trials.values()} == {1}
+    assert clock.spent() == 200.0  # two runs of the first rung and two of the last came to nothing
+
+
+@pytest.mark.parametrize("dies_at", [3, 13, 20, 27])
+def test_killed_and_called_again_it_ends_with_the_same_budget_and_results(
+    tmp_path: Path, now: Now, dies_at: int
+) -> None:
+    whole, clock = timed(tmp_path / "whole", now, 400.0)
+    spent, made = clock.spent(), now.jobs.copy()
+    now.jobs.clear()
+    assert timed(tmp_path / "cut", now, 400.0, dies_at)[0] is None
+    now.time += 1000.0  # while nothing runs, nothing counts
+    again, clock = timed(tmp_path / "cut", now, 400.0)
+    assert whole is not None and again is not None
+    assert again.record.done == whole.record.done
+    assert clock.spent() == pytest.approx(spent)
+    assert [(f.name, f.valid) for f in again.finals.losses] == [
+        (f.name, f.valid) for f in whole.finals.losses
+    ]
+    assert sorted(now.jobs) == sorted(made)
+
+
+def test_another_race_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write(Record(race=race(), plan=planned(race())))
+    assert folder.read(race()) is not None
+    with pytest.raises(ConfigError, match=r"this race has losses = \['sl', 'bpr'\], not \['sl'\]"):
+        folder.read(race(losses=["sl"]))
+
+
+def test_a_plan_is_made_from_what_is_measured(tmp_path: Path) -> None:
+    asked = race()
+    found = prepare.planned(asked, Options(), 1e6, 1, 10)
+    assert found.epochs == 20 and [rung.rounds for rung in found.rungs] == [32, 8]
+    assert found.references == ["popularity", "itemknn", "ease", "ials"]
+    text = described(asked, found, 2)
+    assert "sl, bpr on mf, 20 epochs each, 2 runs at a time" in text
+    assert "205 (25%)" in text and "820 (100%)" in text
