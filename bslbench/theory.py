@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 FloatArray = npt.NDArray[np.float64]
 
 ATOMS = 50
-"""Negatives that the solver distributes: it reaches 1e-7 on 50, and not 1e-5 on some hundreds."""
+"""Negatives that the solver distributes."""
 
 
 def softened(scores: FloatArray, tau: float) -> FloatArray:
@@ -90,9 +90,35 @@ def solve_constrained(scores: FloatArray, eta: float) -> float:
 def _maximum(scores: FloatArray, tau: float = 0.0, eta: float | None = None) -> float:
     """Maximise E_Q f - tau KL(Q), perhaps within a ball, by sequential quadratic programming.
 
-    From the uniform distribution, over logits: over Q itself the logarithm at the edge of the
-    simplex costs the solver its digits.
+    From the uniform distribution, over logits and over Q itself, and twice again from the best so
+    far: either loses its way now and then, the first near a corner of the simplex, the second
+    along its edges. The largest value within the ball is the maximum found.
     """
+    n = len(scores)
+    best, start = float(scores.mean()), np.full(n, 1 / n)
+    for _ in range(3):
+        for solve in (_by_logits, _by_shares):
+            found = _within(solve(scores, tau, eta, start), eta)
+            value = float(found @ scores - tau * divergence(found))
+            if value > best:
+                best, start = value, found
+    return best
+
+
+def _within(q: FloatArray, eta: float | None) -> FloatArray:
+    """Return q [n], drawn towards the uniform distribution as far as it lies outside the ball."""
+    if eta is None or divergence(q) <= eta:
+        return q
+    inside, outside = 1.0, 0.0  # shares of the uniform distribution
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        mixed = (1 - middle) * q + middle / len(q)
+        inside, outside = (middle, outside) if divergence(mixed) <= eta else (inside, middle)
+    return (1 - inside) * q + inside / len(q)
+
+
+def _by_logits(scores: FloatArray, tau: float, eta: float | None, start: FloatArray) -> FloatArray:
+    """Solve over logits, which need neither bounds nor normalisation; return Q [n]."""
     log_n = np.log(len(scores))
 
     def at(logits: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -117,16 +143,56 @@ def _maximum(scores: FloatArray, tau: float = 0.0, eta: float | None = None) -> 
         return -q * (ratios - q @ ratios)
 
     ball = {"type": "ineq", "fun": room, "jac": room_gradient}
+    found = _programme(loss, loss_gradient, np.log(np.maximum(start, TINY)), [ball], eta)
+    return at(found)[0]
+
+
+def _by_shares(scores: FloatArray, tau: float, eta: float | None, start: FloatArray) -> FloatArray:
+    """Solve over Q itself, a convex problem; return Q [n]."""
+    n = len(scores)
+
+    def ratios(q: FloatArray) -> FloatArray:
+        logs: FloatArray = np.log(np.maximum(q, TINY) * n)
+        return logs
+
+    ball = {
+        "type": "ineq",
+        "fun": lambda q: (eta or 0.0) - q @ ratios(q),
+        "jac": lambda q: -(ratios(q) + 1),
+    }
+    whole = {"type": "eq", "fun": lambda q: q.sum() - 1, "jac": lambda q: np.ones(n)}
+    found = _programme(
+        lambda q: -float(q @ (scores - tau * ratios(q))),
+        lambda q: -(scores - tau * (ratios(q) + 1)),
+        start,
+        [whole, ball],
+        eta,
+        bounds=[(TINY, 1.0)] * n,
+    )
+    q: FloatArray = np.clip(found, 0, None) / np.clip(found, 0, None).sum()
+    return q
+
+
+TINY = 1e-12
+"""The least share of an atom: its logarithm is finite."""
+
+
+def _programme(
+    loss: Any, gradient: Any, start: FloatArray, constraints: Any, eta: float | None, **more: Any
+) -> FloatArray:
+    """Run the solver; without a radius the ball, the last constraint, is left out."""
     solver: Any = minimize
     found = solver(
         loss,
-        np.zeros(len(scores)),
-        jac=loss_gradient,
+        start,
+        jac=gradient,
         method="SLSQP",
-        constraints=() if eta is None else (ball,),
+        constraints=constraints if eta is not None else constraints[:-1],
         options={"maxiter": 3000, "ftol": 1e-13},
+        **more,
     )
-    return -float(found.fun)
+    x: FloatArray = found.x
+    return x
 
 
 @dataclass(frozen=True)

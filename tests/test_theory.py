@@ -70,6 +70,26 @@ def test_the_ball_is_what_holds_the_worst_case() -> None:
     assert values[3] == pytest.approx(1, abs=1e-5)  # all of it: the maximum
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        np.r_[np.linspace(-0.25, 0.15, 49), 0.6],  # one that stands out, as trained models have it
+        np.r_[np.zeros(48), 0.5, 0.5],  # two that are equal
+        np.r_[np.full(49, -0.2), 0.9],
+        np.sin(np.arange(50.0)) / 3,
+    ],
+)
+@pytest.mark.parametrize("tau", [0.05, 0.1])
+def test_the_solver_finds_its_way_to_the_corners(row: Any, tau: float) -> None:
+    closed = float(theory.softened(row, tau))
+    eta = float(theory.divergence(theory.worst_case(row, tau)))
+    for found, expected in (
+        (theory.solve_penalised(row, tau), closed),
+        (theory.solve_constrained(row, eta), closed + tau * eta),
+    ):
+        assert expected - 1e-7 < found < expected + 1e-12  # never above what is possible
+
+
 @pytest.mark.parametrize("backbone", ["mf", "lightgcn"])
 def test_both_dualities_hold_on_trained_models(backbone: str) -> None:
     data = tiny()
