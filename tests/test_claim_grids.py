@@ -135,11 +135,3 @@ def test_the_page_speaks_of_grids_and_tables_that_there_are() -> None:
     rows = re.findall(r"^\| (.*?) \| (.*?) \|", text, re.M)[2:]
     assert {name for row in rows for name in re.findall(r"`(\w[\w-]*)`", row[0])} == set(CLAIMS)
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row[1])} <= set(TABLES)
-
-
-def test_commands_on_noise_run(bslbench: Any) -> None:  # noqa: F811
-    [block] = re.findall(r"## Noise of your own\n\n```sh\n(.*?)```", DOCS.read_text(), re.S)
-    for line in block.splitlines():
-        _, *words = shlex.split(line)
-        code, out, _ = bslbench(*words, "--set", "epochs=1", "--set", "n_negatives=5")
-        assert code == 0 and " 0 failed" in out

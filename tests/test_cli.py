@@ -117,9 +117,10 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    bslbench, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+    bslbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.setenv("BSLBENCH_DATA", "nowhere")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # else another test's Gowalla is trained
     code, out, err = bslbench(*arguments)
     assert code == 2
     assert message in err

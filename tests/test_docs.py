@@ -168,10 +168,12 @@ def test_the_commands_of_a_page_run(page: str, tmp_path: Path, monkeypatch, caps
 
 
 def quick(command: Command) -> list[str]:
-    """Return the command at a size for a test: two epochs, and of synthetic data only a few."""
+    """Return the command at a size for a test: two epochs, few cells, few synthetic data."""
     words = command.words
     if words[1] == "train":
         words = [*words, "--set", "epochs=2"]  # the last of several counts
+        if words[3].endswith("-synthetic"):  # grids of hundreds of cells
+            words += ["--limit", "8"]
         if not {"--dataset", "--grid"} & set(words):
             words += ["--dataset", "synthetic"]
         if command.page != "docs/eval.md":  # that one asks for a run by its name
