@@ -32,8 +32,8 @@ def report(
         str,
         typer.Option(
             "--table",
-            help="main, long, significance, tuning, robustness, fairness, variance, temperature, "
-            "ablation or theory.",
+            help="main, long, significance, ranking, tuning, robustness, fairness, variance, "
+            "temperature, ablation or theory.",
         ),
     ] = "main",
     fmt: Annotated[

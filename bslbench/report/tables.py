@@ -16,6 +16,7 @@ TABLES = {
     "main": "main_table:main_table",
     "long": "long_table:long_table",
     "significance": "significance_table:significance_table",
+    "ranking": "ranking_table:ranking_table",
     "tuning": "tuning:tuning_table",
     "robustness": "claims.robustness:robustness_table",
     "fairness": "claims.fairness:fairness_table",

@@ -1,0 +1,146 @@
+"""Losses ranked over many places: datasets, backbones, levels of noise.
+
+A mean of Recall over datasets says more of the datasets than of the losses; mean ranks do not
+(Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import friedmanchisquare, rankdata, studentized_range
+
+from bslbench.config import REFERENCE
+from bslbench.evaluation.metrics import METRICS, parse_metric
+from bslbench.evaluation.statistics import CONFIDENCE
+from bslbench.report.claims.common import Loaded, overall
+from bslbench.report.levels import CLEAN_NAME, noise_text
+from bslbench.report.results import PRIMARY
+from bslbench.report.table import GAP, Column, Entry, Table
+
+FEWEST = 6
+"""Places below which ranks tell nothing."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How losses rank by one metric.
+
+    Attributes
+    ----------
+    losses
+        By name.
+    ranks
+        [n_places, n_losses], 1 the best, equal ones share their mean.
+    left_out
+        The places where a loss has no value.
+    """
+
+    metric: str
+    losses: tuple[str, ...]
+    ranks: npt.NDArray[np.float64]
+    left_out: tuple[str, ...]
+
+    @classmethod
+    def of(cls, loaded: Loaded, metric: str) -> "Ranking":
+        """Rank the losses that have a backbone by their means over seeds."""
+        values = overall(loaded.values(metric))
+        means: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        for case, runs in loaded.cases():
+            if case.backbone != REFERENCE:
+                noise = noise_text(dict(case.noise)) or CLEAN_NAME
+                place = ", ".join((case.dataset, case.backbone, noise))
+                means[place][case.loss] = fmean(values.get(run.id, math.nan) for run in runs)
+        losses = tuple(dict.fromkeys(loss for own in means.values() for loss in own))
+        table = np.array([[own.get(loss, math.nan) for loss in losses] for own in means.values()])
+        table = table.reshape(len(means), len(losses))
+        whole = ~np.isnan(table).any(axis=1)
+        sign = -1 if METRICS[parse_metric(metric)[0]].higher_is_better else 1
+        ranks = rankdata(sign * table[whole], axis=1)
+        left_out = tuple(place for place, kept in zip(means, whole, strict=True) if not kept)
+        return cls(metric, losses, ranks, left_out)
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are places enough, and more than two losses."""
+        return len(self.ranks) >= FEWEST and len(self.losses) > 2
+
+    @property
+    def critical_difference(self) -> float:
+        """The difference of mean ranks that is significant at 5 % (Nemenyi; Demsar, section 3.2.2).
+
+        Examples
+        --------
+        >>> four = Ranking("Recall@20", ("a", "b", "c", "d"), np.ones((14, 4)), ())
+        >>> round(four.critical_difference, 2)  # Demsar's example has 1.25
+        1.25
+        """
+        n_places, n_losses = self.ranks.shape
+        q = studentized_range.ppf(CONFIDENCE, n_losses, math.inf) / math.sqrt(2)
+        return float(q * math.sqrt(n_losses * (n_losses + 1) / (6 * n_places)))
+
+    def entries(self, loss: str) -> Iterator[Entry]:
+        """Yield the mean rank, with its interval, and at how many places the loss is the best."""
+        own = self.ranks[:, self.losses.index(loss)] if loss in self.losses else np.empty(0)
+        if not len(own):
+            yield from (Entry(text=GAP), Entry(text=GAP))
+            return
+        mean, half = float(own.mean()), self.critical_difference / 2 if self.tells else 0.0
+        yield Entry(mean, interval=(mean - half, mean + half) if self.tells else None)
+        yield Entry(int((own == self.ranks.min(axis=1)).sum()))
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the ranks tell, and which places do not count."""
+        n_places = len(self.ranks)
+        if self.tells:
+            yield (
+                f"{self.metric}: {n_places} places; mean ranks {self.critical_difference:.2f} "
+                "apart differ (Nemenyi, 5 %): their intervals do not overlap; any difference: "
+                f"p {friedmanchisquare(*self.ranks.T).pvalue:.2g} (Friedman)"
+            )
+        elif len(self.losses) > 2:
+            yield f"{self.metric}: too few to rank: {n_places} of at least {FEWEST} places"
+        else:
+            yield f"{self.metric}: two losses are compared by report --table significance"
+        if self.left_out:
+            yield f"{self.metric}: without a value of each loss: {'; '.join(self.left_out)}"
+
+
+def ranking_table(results: Path, grid: str, metrics: Sequence[str] | None = None) -> Table:
+    """Return the mean rank of each loss over datasets, backbones and noise, by each metric.
+
+    Of each loss the settings best on the selection split stand for it, at each place its own. Only
+    places with all losses count, and rows without a backbone, the references, are left out.
+
+    Parameters
+    ----------
+    results, grid, metrics
+        As in `bslbench.report.main_table.main_table`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such grid or metric.
+    DataError
+        If a file is damaged.
+    """
+    loaded = Loaded(results, grid)
+    asked = list(dict.fromkeys(metrics or PRIMARY))
+    loaded.results.scores(asked)
+    found = [Ranking.of(loaded, metric) for metric in asked]
+    columns = [Column("loss")]
+    for one in found:
+        columns.append(Column("mean rank", one.metric, ".2f", better="lower"))
+        columns.append(Column("best at", one.metric, "d", align="right"))
+    return loaded.table(
+        "ranking",
+        columns,
+        [[loss, *(e for one in found for e in one.entries(loss))] for loss in found[0].losses],
+        title="mean ranks",
+        notes=[note for one in found for note in one.notes()],
+    )
