@@ -70,7 +70,7 @@ def test_a_sweep_marks_the_best_on_valid(tmp_path) -> None:
     made = chart(Results.load(tmp_path, "trial"), "tau")
     line = lines(made)["sl"]
     assert (list(line.x), line.y) == ([0.05, 0.1, 0.2], pytest.approx([0.31, 0.21, 0.11]))
-    assert line.sd == pytest.approx([0.02 / math.sqrt(2)] * 3)
+    assert line.error == pytest.approx([12.7062 * 0.01] * 3)  # t of one degree of freedom
     assert (line.best, line.note, made.x_scale) == (1, "0.1", "log")
 
 
@@ -140,7 +140,7 @@ def test_groups_in_their_order_with_deviations(tmp_path) -> None:
     assert list(made.x_names) == ["1", "2", "10"]
     bars = lines(made)["sl"]
     assert bars.y == pytest.approx([0.2, 0.1, 0.6])
-    assert bars.sd == pytest.approx([0.2 / math.sqrt(2), 0, 0.2 / math.sqrt(2)])
+    assert bars.error == pytest.approx([12.7062 * 0.1, 0, 12.7062 * 0.1])
 
 
 def test_expected_best_agrees_with_enumeration() -> None:
@@ -220,7 +220,7 @@ def test_what_a_grid_has_and_why_not_the_rest(tmp_path) -> None:
 def sample(kind: str, x_scale: str = "linear") -> Chart:
     rng = random.Random(0)
     series = [
-        Series(f"loss{n} $a_b$", [1, 2, 4], y, sd=[0.1, math.nan, 0.1], best=1, note="2")
+        Series(f"loss{n} $a_b$", [1, 2, 4], y, error=[0.1, math.nan, 0.1], best=1, note="2")
         for n, y in enumerate([[rng.random() for _ in range(3)] for _ in range(3)])
     ]
     panels = [Panel(f"panel {n}", series) for n in range(2)]

@@ -29,8 +29,8 @@ class Series:
         What the legend calls it.
     x, y
         Its points.
-    sd
-        Sample standard deviation of each y over seeds, NaN for one seed; None where there is none.
+    error
+        Half of the 95 % interval of each y over seeds, NaN for one seed; None where there is none.
     each
         Lines drawn thin behind it, such as one per seed, as (x, y).
     best
@@ -42,7 +42,7 @@ class Series:
     label: str
     x: Sequence[float]
     y: Sequence[float]
-    sd: Sequence[float] | None = None
+    error: Sequence[float] | None = None
     each: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
     best: int | None = None
     note: str = ""

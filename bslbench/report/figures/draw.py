@@ -173,9 +173,9 @@ def _line(axes: Axes, chart: Chart, series: Series, style: int, place: int, coun
         drawstyle="steps-post" if chart.kind == "steps" else "default",
         label=series.label,
     )
-    if series.sd is not None:
+    if series.error is not None:
         axes.errorbar(
-            series.x, series.y, series.sd, fmt="none", ecolor=colour, elinewidth=1.0, zorder=1.9
+            series.x, series.y, series.error, fmt="none", ecolor=colour, elinewidth=1.0, zorder=1.9
         )
     if series.best is not None:
         ring: dict[str, Any] = {"markersize": 8, "markeredgewidth": 1.0, "markerfacecolor": "none"}
@@ -189,7 +189,7 @@ def _bars(axes: Axes, chart: Chart, series: Series, style: int, place: int, coun
         [x + offset for x in series.x],
         series.y,
         width,
-        yerr=series.sd,
+        yerr=series.error,
         color=COLOURS[style % len(COLOURS)],
         hatch=HATCHES[style % len(HATCHES)],
         edgecolor="white",

@@ -2,11 +2,17 @@
 
 import re
 from collections import defaultdict
-from statistics import fmean, stdev
+from statistics import fmean
 
 from bslbench.report.choose import chosen, tuned_away
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
-from bslbench.report.figures.words import losses_in_order, of_the_best, titles
+from bslbench.report.figures.words import (
+    INTERVAL,
+    half_interval,
+    losses_in_order,
+    of_the_best,
+    titles,
+)
 from bslbench.report.results import Results
 
 
@@ -38,7 +44,7 @@ def groups(results: Results, metric: str) -> Chart:
                     case.loss,
                     range(len(names)),
                     [fmean(bar) if bar else 0.0 for bar in bars],
-                    sd=[stdev(bar) if len(bar) > 1 else 0.0 for bar in bars],
+                    error=[half_interval(bar) for bar in bars],
                 )
             )
     return Chart(
@@ -51,7 +57,7 @@ def groups(results: Results, metric: str) -> Chart:
         x_names=names,
         caption=(
             f"{metric} on test by group of items, each group with the same share of all train "
-            f"pairs; mean and sd over seeds{of_the_best(tuned_away(results, kept))}"
+            f"pairs; mean over seeds, {INTERVAL}{of_the_best(tuned_away(results, kept))}"
         ),
         order=losses_in_order(results),
     )

@@ -2,13 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from bslbench.config import REFERENCE
 from bslbench.report.choose import Case, chosen, tuned_away
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
-from bslbench.report.figures.words import losses_in_order, of_the_best
+from bslbench.report.figures.words import (
+    INTERVAL,
+    half_interval,
+    losses_in_order,
+    of_the_best,
+)
 from bslbench.report.levels import CLEAN, noise_text
 from bslbench.report.results import Results
 
@@ -69,8 +74,8 @@ def robustness(results: Results, metric: str, *, relative: bool) -> Chart:
         f"{metric}, share of clean" if relative else f"{metric} on test",
         tuple(panels),
         caption=(
-            f"{metric} on clean test pairs over the noise in training, mean and sd over seeds"
-            f"{', as a share of the mean without noise' if relative else ''}"
+            f"{metric} on clean test pairs over the noise in training, mean over seeds"
+            f"{', as a share of the mean without noise' if relative else ''}, {INTERVAL}"
             f"{of_the_best(tuned_away(results, kept))}"
         ),
         order=losses_in_order(results),
@@ -120,5 +125,5 @@ def _series(loss: str, levels: Mapping[float, list[float]], clean: float, relati
         loss,
         xs,
         [fmean(v) for v in values],
-        sd=[stdev(v) if len(v) > 1 else float("nan") for v in values],
+        error=[half_interval(v) for v in values],
     )

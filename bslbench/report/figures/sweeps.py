@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, TypeGuard
 
 from bslbench.config import REFERENCE
 from bslbench.report.choose import Case, case_of
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
-from bslbench.report.figures.words import losses_in_order
+from bslbench.report.figures.words import INTERVAL, half_interval, losses_in_order
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.results import Key, Results, Run
 
@@ -74,7 +74,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
                 f"{case.loss}, {noise}" if noisy else case.loss,
                 xs,
                 [fmean(v) for v in values],
-                sd=[stdev(v) if len(v) > 1 else float("nan") for v in values],
+                error=[half_interval(v) for v in values],
                 best=top,
                 note=f"{xs[top]:g}",
             )
@@ -90,7 +90,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
         tuple(Panel(title, tuple(series)) for title, series in panels.items()),
         x_scale="log" if min(every) > 0 and max(every) >= 4 * min(every) else "linear",
         caption=(
-            f"{metric} on test over {field}: mean and sd over seeds; ringed: best on {split}"
+            f"{metric} on test over {field}: mean over seeds, {INTERVAL}; ringed: best on {split}"
             f"{', which also picked the other settings at each point' if others else ''}."
         ),
         order=() if noisy else losses_in_order(results),

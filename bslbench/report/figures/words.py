@@ -1,11 +1,34 @@
 """What figures call their panels and lines."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import stdev
+
+from scipy.special import stdtrit
 
 from bslbench.config import REFERENCE
+from bslbench.evaluation.statistics import CONFIDENCE
 from bslbench.report.choose import Case
 from bslbench.report.levels import noise_text
 from bslbench.report.results import Results
+
+INTERVAL = "bars: its 95 % interval"
+"""What captions call `half_interval`."""
+
+
+def half_interval(values: Sequence[float]) -> float:
+    """Return half of the 95 % t interval of a mean over seeds, NaN for fewer than two.
+
+    Examples
+    --------
+    >>> round(half_interval([0.10, 0.12]), 3)  # t of one degree of freedom is 12.7
+    0.127
+    """
+    n = len(values)
+    if n < 2:
+        return math.nan
+    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
+    return quantile * stdev(values) / math.sqrt(n)
 
 
 def losses_in_order(results: Results) -> tuple[str, ...]:
