@@ -1,12 +1,14 @@
-"""Fixtures for all tests: their own cache folder, and the real data where these lie."""
+"""Fixtures for all tests: their own cache folder, the command line, the real data."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import bslbench  # noqa: F401  before torch: it sets how OpenMP threads wait
+from bslbench import cli  # before torch: bslbench sets how OpenMP threads wait
+from tests.fixtures import Command
 
 # isort: split
 import torch
@@ -32,3 +34,24 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: set BSLBENCH_DATA ({folder} is not there)")
     return folder
+
+
+@pytest.fixture
+def bslbench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Run a command in an empty folder; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BSLBENCH_DATA", "data")
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bslbench", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return command

@@ -1,8 +1,13 @@
 """Small datasets and losses that several tests share."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from bslbench.data.interactions import Interactions
+
+Command = Callable[..., tuple[int, str, str]]
+"""What the fixture `bslbench` is: arguments in, exit code, output and errors out."""
 
 NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 

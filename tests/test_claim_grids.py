@@ -13,7 +13,7 @@ from bslbench.config import Cell
 from bslbench.engine.grid import GRIDS, at_hand, expand, find_grid
 from bslbench.errors import DataError
 from bslbench.report.tables import TABLES
-from tests.test_cli import bslbench  # noqa: F401  a fixture
+from tests.fixtures import Command
 from tests.test_engine import SMALL, grid
 
 CLAIMS = ("robustness", "temperature", "fairness", "ablation", "factorial", "dimension", "full")
@@ -107,7 +107,7 @@ def test_datasets_that_are_not_here_can_be_left_out(tmp_path: Path) -> None:
         expand(nothing, tmp_path, catalog)
 
 
-def test_at_hand_on_the_command_line(bslbench: Any) -> None:  # noqa: F811
+def test_at_hand_on_the_command_line(bslbench: Command) -> None:
     words = [
         "train",
         "--dataset",

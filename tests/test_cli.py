@@ -14,25 +14,6 @@ SMALL = "synthetic?users=200&items=120&interactions=4000"
 TRAIN = ["train", "--dataset", SMALL, "--set", "epochs=2", "--set", "n_negatives=20"]
 
 
-@pytest.fixture
-def bslbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run a command in an empty folder; return its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("BSLBENCH_DATA", raising=False)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bslbench", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
-
-
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['bslbench', 'train', '--help']\n"

@@ -2,36 +2,15 @@
 
 import hashlib
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from bslbench import cli
 from tests.test_engine import SMALL
 from tests.test_pack import CAUCHY
 
 TUNE = ["tune", "--dataset", SMALL, "--startup", "2", "--name", "mine", "--seeds", "2"]
 TUNE += ["--set", "epochs=2", "--set", "n_negatives=20", "--set", "dim=8"]
-
-
-@pytest.fixture
-def bslbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run a command in an empty folder; return its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("BSLBENCH_DATA", str(tmp_path / "data"))
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bslbench", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 def test_from_a_study_to_a_row_in_somebody_elses(bslbench, tmp_path: Path) -> None:

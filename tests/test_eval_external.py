@@ -2,7 +2,6 @@
 
 import csv
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from bslbench import cli
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
 from bslbench.data.splits import hold_out
@@ -23,28 +21,9 @@ from bslbench.evaluation.lists import Lists, rank_lists
 from bslbench.evaluation.ranking import EmbeddingScorer, rank_all
 from bslbench.evaluation.ranks import Ranks
 from bslbench.references import Popularity
+from tests.fixtures import Command
 
 SMALL = "synthetic?users=200&items=150&interactions=4000"
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def bslbench(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bslbench", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture(scope="module")

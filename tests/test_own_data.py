@@ -3,9 +3,7 @@
 import json
 import random
 import re
-import sys
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import fuzz
-from bslbench import cli
 from bslbench.catalog import load_catalog
 from bslbench.data.ids import Coder, ids_of
 from bslbench.data.interactions import Interactions
@@ -30,8 +27,8 @@ from bslbench.own.catalog_file import with_entry
 from bslbench.own.export import export
 from bslbench.own.gather import Columns
 from bslbench.own.split import TEST, TRAIN, VALID
+from tests.fixtures import Command
 
-Command = Callable[..., tuple[int, str, str]]
 Row = tuple[str, str, float]
 
 
@@ -39,21 +36,6 @@ Row = tuple[str, str, float]
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BSLBENCH_DATA", "data")
-
-
-@pytest.fixture
-def bslbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bslbench", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return command
 
 
 def orders(n: int = 600, seed: int = 0) -> list[Row]:
