@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from bslbench.errors import ConfigError
-from bslbench.options import Catalog, Data, Results
+from bslbench.options import Catalog, Data, Jobs, Results, Threads
 
 
 def pack(
@@ -39,13 +39,8 @@ def compare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the budget and about how long it takes.")
     ] = False,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Trials at a time, a process each.")
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, help="Threads per trial; results do not depend on it."),
-    ] = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
     results: Results = Path("results"),
     data: Data = None,
     catalog: Catalog = None,
@@ -110,9 +105,7 @@ def verify(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Of the draw; default another each time.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="Threads; results do not depend on it.")
-    ] = None,
+    threads: Threads = None,
     data: Data = None,
     catalog: Catalog = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bslbench import options
-from bslbench.options import Catalog, Data, Results
+from bslbench.options import Catalog, Data, Jobs, Results, Threads
 
 
 class Only(StrEnum):
@@ -89,13 +89,8 @@ def train(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first failure; states are kept.")
     ] = False,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Cells at a time, a process each.")
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, help="Threads per cell; results do not depend on it."),
-    ] = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=1, help="Seconds after which a cell fails.")
     ] = None,

@@ -7,7 +7,7 @@ import typer
 
 from bslbench import options
 from bslbench.errors import ConfigError
-from bslbench.options import Catalog, Data, Results
+from bslbench.options import Catalog, Data, Jobs, Results, Threads
 
 
 def tune(
@@ -64,13 +64,8 @@ def tune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the spaces and about how long it takes.")
     ] = False,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Trials at a time, a process each.")
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, help="Threads per trial; results do not depend on it."),
-    ] = None,
+    jobs: Jobs = None,
+    threads: Threads = None,
     results: Results = Path("results"),
     data: Data = None,
     catalog: Catalog = None,

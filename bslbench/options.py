@@ -16,6 +16,12 @@ Catalog = Annotated[
     Path | None, typer.Option("--catalog", help="A datasets.toml that extends the packaged one.")
 ]
 
+Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Runs at a time, a process each.")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Threads per run; results do not depend on it."),
+]
+
 
 def seeds(text: str) -> int | list[int]:
     """Read how many, or which."""
