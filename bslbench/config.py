@@ -197,7 +197,7 @@ class Grid(Strict):
     presets: bool | str = Field(
         True,
         description="what fills the settings that the grid leaves open: the published ones (true), "
-        "a recipe over them (fast), a file of presets, or nothing (false)",
+        "a recipe over them (fast, tuned), a file of presets, or nothing (false)",
     )
 
     @field_validator("name")

@@ -150,6 +150,15 @@ def test_a_recipe_stands_over_the_published_settings() -> None:
     assert names == {"published", "fast"}
 
 
+def test_the_grids_on_movielens_take_what_a_study_has_found(real_data: Path) -> None:
+    for name in ("robustness-movielens", "fairness-movielens"):
+        for cell in expand(find_grid(name), real_data):
+            if cell.train is not None:
+                sources = {cell.origin[key] for key in ("lr", "l2", "dropout")}
+                assert all(source.startswith("tuned (movielens-mf") for source in sources)
+                assert cell.origin["epochs"] == f"grid {name}"
+
+
 def test_an_unknown_recipe_is_named() -> None:
     with pytest.raises(ConfigError, match=r"no recipe named 'fasd'; did you mean 'fast'"):
         find_presets("fasd", [])
