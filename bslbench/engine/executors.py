@@ -1,5 +1,6 @@
 """A grid from its cells to its tables: what is to do, by whom, until nothing is left."""
 
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -240,6 +241,9 @@ def _split(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
     return ready, held
 
 
+STOPPING = b"stopping once states are kept; asked again, at once\n"
+
+
 @contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
     """Yield a question that turns true at the first SIGINT or SIGTERM; the second acts at once."""
@@ -249,6 +253,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
         nonlocal asked
         asked = True
         signal.signal(signum, previous[signum])
+        os.write(2, STOPPING)  # a print might interrupt another one
 
     previous: dict[int, Any] = {}
     try:
