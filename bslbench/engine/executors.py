@@ -252,7 +252,9 @@ def stopping() -> Iterator[Callable[[], bool]]:
     def ask(signum: int, frame: FrameType | None) -> None:
         nonlocal asked
         asked = True
-        signal.signal(signum, previous[signum])
+        # Ignored is what a shell's background jobs inherit; who asks twice means it all the same.
+        ignored = previous[signum] is signal.SIG_IGN
+        signal.signal(signum, signal.default_int_handler if ignored else previous[signum])
         os.write(2, STOPPING)  # a print might interrupt another one
 
     previous: dict[int, Any] = {}
