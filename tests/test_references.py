@@ -308,6 +308,40 @@ def _everything() -> Any:
     return Part()
 
 
+def test_what_draws_nothing_is_fitted_once_for_all_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = expand(grid(references=["ease"], seeds=2))
+    other, _ = expand(grid(references=["ease"], seeds=2, set={"lam": 7.0}))
+    noisy = expand(grid(references=["ease"], seeds=2, noise=["pos=0.2"]))
+    drawn = expand(grid(references=["random"], seeds=2))
+    store = Store(tmp_path)
+    run_cell(first, store)
+    run_cell(second, Store(tmp_path / "alone"))
+    fitted: list[int] = []
+    for reference in (EASE, Random):
+        fit = reference.fit
+
+        def counting(self: Any, data: Interactions, seed: int, fit: Any = fit) -> Scorer:
+            fitted.append(seed)
+            return fit(self, data, seed)
+
+        monkeypatch.setattr(reference, "fit", counting)
+    run_cell(second, store)
+    assert not fitted
+    run, alone = store.run(second.id), Store(tmp_path / "alone").run(second.id)
+    assert run.finished(second)
+    assert run.info()["taken_from"] == first.id
+    assert run.info()["outcome"]["seconds_train"] == 0
+    for name in ("metrics.csv", "ranks.npz", "curve.csv"):
+        assert run.file(name).read_bytes() == alone.file(name).read_bytes()
+    run_cell(second, store, Options(force=True))
+    run_cell(other, store)
+    for cell in (*noisy, *drawn):
+        run_cell(cell, store)
+    assert fitted == [1, 0, 0, 1, 0, 1]
+
+
 def test_the_published_settings_of_references() -> None:
     found = {
         (preset.when["dataset"], preset.when["loss"]): preset.set

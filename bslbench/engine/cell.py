@@ -1,5 +1,6 @@
 """One run, start to end: data, training, ranking, results on disk."""
 
+import glob
 import io
 import json
 import shutil
@@ -104,9 +105,35 @@ def run_cell(
         if bar and past(run, cell, bar):
             raise Pruned
         with recording_failure(run):
-            _finish(cell, run, options, bar, ranker, stop, show)
+            if options.force or not _taken_over(cell, run):
+                _finish(cell, run, options, bar, ranker, stop, show)
         run.file("progress.json").unlink(missing_ok=True)
         return True
+
+
+def _taken_over(cell: Cell, run: Run) -> bool:
+    """Take over what another seed of a reference that draws nothing came to, if there is one.
+
+    ``run.json`` names that run; no time counts as spent.
+    """
+    if cell.backbone != REFERENCE or cell.noise != Noise() or reference(cell).drawn:
+        return False
+    canonical = json.loads(cell.canonical())
+    stem = cell.id.rpartition(f"-s{cell.seed}-")[0]
+    for folder in sorted(run.folder.parent.glob(f"{glob.escape(stem)}-s*")):
+        other = Run(folder)
+        info = other.info()
+        if info.get("canonical", {}) | {"seed": cell.seed} != canonical or not other.whole():
+            continue
+        for name in ("ranks.npz", "curve.csv"):
+            write_atomically(run.file(name), other.file(name).read_bytes())
+        info |= {"canonical": canonical, "origin": cell.origin, "taken_from": folder.name}
+        for part, prefix in (("seconds", ""), ("outcome", "seconds_")):
+            info[part] |= {key: 0.0 for key in info[part] if key.startswith(prefix)}
+        write_atomically(run.file("run.json"), json.dumps(info, indent=1) + "\n")
+        write_atomically(run.file("metrics.csv"), other.file("metrics.csv").read_bytes())
+        return True
+    return False
 
 
 def _finish(
