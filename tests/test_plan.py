@@ -1,7 +1,13 @@
 """The dry run: what is to do and what it costs, with nothing written."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from bslbench.backbones import Backbone
+from bslbench.engine.cell import evaluate
 from bslbench.engine.executors import Part
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
@@ -26,6 +32,22 @@ def test_a_plan_counts_and_estimates_and_writes_nothing(tmp_path: Path) -> None:
     assert summary.startswith("12 cells: 12 missing; 12 to do, at most about ")
     assert summary.endswith(", 2 at a time")
     assert not list(tmp_path.iterdir())
+
+
+def test_losses_that_are_ranked_alike_share_an_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated: list[str] = []
+
+    def counting(backbone: Backbone, *args: Any) -> tuple[float, float]:
+        evaluated.append(type(backbone).__name__)
+        return evaluate(backbone, *args)
+
+    monkeypatch.setattr("bslbench.engine.plan.evaluate", counting)
+    asked = grid(backbones=["mf", "lightgcn"], losses=["sl", "bsl"], set={"dim": [8, 16]})
+    rows, _ = plan(expand(asked), Store(tmp_path), Options(), Part(), 1)
+    assert len(rows) == 8 and all(row["memory"].endswith("GB") for row in rows)
+    assert Counter(evaluated) == {"MF": 4, "LightGCN": 4}  # twice each: the first one compiles
 
 
 def test_finished_cells_are_not_probed(tmp_path: Path) -> None:

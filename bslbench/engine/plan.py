@@ -25,6 +25,9 @@ from bslbench.training import Interrupted, train
 STEPS = 6
 """Training steps of a probe; the first one, which compiles, does not count."""
 
+Evaluations = dict[str, tuple[float, float]]
+"""Seconds of an evaluation and the process's MiB while at it, by what these depend on."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -74,13 +77,14 @@ def plan(
     firsts = [group[0] for group in groups.values()]
     columns = list(_distinguishing(firsts))
     rows, total = [], 0.0
+    evaluations: Evaluations = {}
     for group in groups.values():
         todo = [cell for cell in group if cell.id in pending]
         row = {column: str(group[0].flat().get(column, "")) for column in columns}
         row |= {"cells": str(len(group)), "to do": str(len(todo))}
         if todo and todo[0].train:
             tell(f"probing {todo[0].dataset}, {todo[0].backbone}, {todo[0].loss}")
-            cost = _cost(todo[0], options)
+            cost = _cost(todo[0], options, evaluations)
             total += len(todo) * cost.seconds
             row |= {"epochs <=": str(todo[0].train.epochs)} | _shown(cost)
         elif todo:
@@ -120,16 +124,29 @@ def _distinguishing(cells: Sequence[Cell]) -> Iterator[str]:
             yield key
 
 
-def _cost(cell: Cell, options: Options) -> Cost:
-    """Train a few steps and evaluate once, in this process."""
+def _ranked_alike(cell: Cell) -> str:
+    """Return what the cost of an evaluation depends on: neither the loss nor how it is trained."""
+    settings = trained(cell)
+    data = (cell.fingerprint, cell.selection, cell.eval_users)
+    model = (cell.backbone, cell.backbone_source, cell.backbone_params)
+    return repr((data, model, settings.dim, settings.score_test))
+
+
+def _cost(cell: Cell, options: Options, evaluations: Evaluations) -> Cost:
     try:
-        return probe(cell, options)
+        return probe(cell, options, evaluations)
     except Exception as error:
         return Cost(failure=reason_of(error))
 
 
-def probe(cell: Cell, options: Options) -> Cost:
-    """Measure a few steps and an evaluation of a cell that trains."""
+def probe(cell: Cell, options: Options, evaluations: Evaluations | None = None) -> Cost:
+    """Measure a few steps and an evaluation of a cell that trains, in this process.
+
+    Parameters
+    ----------
+    evaluations
+        Those measured so far: what is there is not measured again, what is measured enters.
+    """
     settings = trained(cell)
     short = settings.model_copy(update={"epochs": STEPS + 1, "patience": STEPS + 1})
     data = split_of(cell, options)
@@ -151,17 +168,20 @@ def probe(cell: Cell, options: Options) -> Cost:
                 evaluate=lambda model: (0.0, 0.0),
                 stop=stop,
             )
-        evaluations = []
-        for _ in range(2):  # the first one compiles
-            started = perf_counter()
-            evaluate(backbone, settings, data, cell.selection, cell.eval_users)
-            evaluations.append(perf_counter() - started)
+        trained_in = _peak()
+        known = {} if evaluations is None else evaluations
+        if (alike := _ranked_alike(cell)) not in known:
+            _forget_peak()
+            for _ in range(2):  # the first one compiles
+                started = perf_counter()
+                evaluate(backbone, settings, data, cell.selection, cell.eval_users)
+                known[alike] = perf_counter() - started, _peak()
     step = median(later - earlier for earlier, later in pairwise(clock))
     steps = math.ceil(data.clean_train.nnz / settings.batch_size)
     n_evaluations = math.ceil(settings.epochs / settings.eval_every)
-    evaluation = min(evaluations)
+    evaluation, evaluated_in = known[alike]
     seconds = settings.epochs * steps * step + (n_evaluations + 2) * evaluation
-    return Cost(step, evaluation, seconds / settings.epochs, seconds, _peak())
+    return Cost(step, evaluation, seconds / settings.epochs, seconds, max(trained_in, evaluated_in))
 
 
 def _forget_peak() -> None:
