@@ -246,7 +246,10 @@ def test_every_kind_is_drawn_the_same_each_time(kind: str, x_scale: str) -> None
 def test_lines_differ_without_colour() -> None:
     shades = [np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722)) for colour in draw.COLOURS]
     looks = list(zip(draw.MARKERS, map(str, draw.DASHES * 2), strict=False))
-    assert len(set(looks)) == len(draw.COLOURS) == len(set(draw.MARKERS)) == len(set(draw.HATCHES))
+    assert len(set(looks)) == len(draw.COLOURS) == len(set(draw.MARKERS))
+    for others in (draw.DASHES, draw.HATCHES):  # 30 labels: more than there are losses in a table
+        cycles = [(n % len(draw.COLOURS), n % len(others)) for n in range(30)]
+        assert len(set(cycles)) == len(cycles)
     assert all(abs(a - b) > 0.1 for a, b in itertools.pairwise(shades[:6]))
 
 

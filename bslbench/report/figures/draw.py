@@ -20,6 +20,8 @@ SUFFIXES = (".pdf", ".svg", ".png")
 # Okabe and Ito's colours, told apart by all kinds of colour vision; their yellow is left out, since
 # thin lines of it vanish on white. The order alternates dark and light, for print in grey.
 COLOURS = ["#0072B2", "#E69F00", "#009E73", "#56B4E9", "#D55E00", "#CC79A7", "#000000", "#8C8C8C"]
+# No two of the lengths of colours, dashes and hatches have a factor in common: a ninth label has
+# the first colour again, with another dash and another hatch.
 MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 DASHES: list[Any] = [
     "-",
@@ -28,7 +30,7 @@ DASHES: list[Any] = [
     (0, (6, 1.5, 1, 1.5)),
     (0, (3, 1, 1, 1, 1, 1)),
 ]
-HATCHES = ["", "////", "....", "\\\\\\\\", "xxxx", "||||", "++", "oo"]
+HATCHES = ["", "////", "....", "\\\\\\\\", "xxxx", "||||", "++"]
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
