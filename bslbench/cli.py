@@ -11,7 +11,7 @@ import typer
 from bslbench import __version__
 from bslbench.cli_check import check
 from bslbench.cli_choose import choose, recommend
-from bslbench.cli_compare import compare, pack, verify
+from bslbench.cli_compare import compare, pack, unpack, verify
 from bslbench.cli_data import data
 from bslbench.cli_eval import evaluate
 from bslbench.cli_report import report
@@ -129,6 +129,7 @@ app.command(epilog="Example: bslbench tune --dataset synthetic --loss sl --loss 
 )
 app.command(epilog="Example: bslbench compare my_loss.py:MyLoss --against movielens-mf")(compare)
 app.command(epilog="Example: bslbench pack movielens-mf")(pack)
+app.command(epilog="Example: bslbench unpack results/movielens-mf/movielens-mf.zip")(unpack)
 app.command(epilog="Example: bslbench verify movielens-mf.zip --sample 3")(verify)
 app.command(epilog="Example: bslbench choose orders.parquet --user customer --budget 30m")(choose)
 app.command(epilog="Example: bslbench recommend --run results/choose-orders/deploy --user 42")(

@@ -1,12 +1,15 @@
-"""The commands `compare`, `pack` and `verify`."""
+"""The commands `compare`, `pack`, `unpack` and `verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bslbench.errors import ConfigError
 from bslbench.options import Catalog, Data, Jobs, Results, Threads
+
+if TYPE_CHECKING:
+    from bslbench.engine.pack import Pack
 
 
 def pack(
@@ -26,6 +29,16 @@ def pack(
     content = pack_grid(results, grid)
     write_atomically(path, content)
     print(f"{path}: {len(content):,} bytes, sha256 {sha256(content)}")
+
+
+def unpack(
+    file: Annotated[Path, typer.Argument(help="A pack, FILE.zip.")],
+    results: Results = Path("results"),
+) -> None:
+    """Put a pack's grid and its runs into the results, as if they had been made here."""
+    held = _read(file)
+    held.unpack(results, held.grid)
+    print(f"{len(held.cells)} runs; next: bslbench report --grid {held.grid}")
 
 
 def compare(
@@ -119,14 +132,11 @@ def verify(
     from bslbench.catalog import load_catalog
     from bslbench.engine.inputs import Options
     from bslbench.engine.machine import set_threads
-    from bslbench.engine.tuning.against import open_pack
     from bslbench.engine.verify import check_metrics, rerun
 
-    if file.suffix != ".zip":
-        raise ConfigError(f"{file}: a pack's name ends in .zip")
     if threads:
         set_threads(threads)
-    held = open_pack(str(file), Path())
+    held = _read(file)
     drawn = randbelow(10**6) if seed is None else seed
     how = Options(data, load_catalog(catalog))
     with Console(stderr=True).status("reading") as shown, TemporaryDirectory() as folder:
@@ -153,3 +163,11 @@ def verify(
         raise typer.Exit(1)
     if "cannot be told" in verdicts or not checks:
         raise typer.Exit(4)
+
+
+def _read(file: Path) -> "Pack":
+    from bslbench.engine.tuning.against import open_pack
+
+    if file.suffix != ".zip":
+        raise ConfigError(f"{file}: a pack's name ends in .zip")
+    return open_pack(str(file), Path())

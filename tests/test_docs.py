@@ -35,6 +35,7 @@ NOT_RUN = {
     "bslbench compare": "needs a study; tests/test_pack.py",
     "bslbench choose": "is minutes long; tests/test_choose.py runs a short one",
     "bslbench recommend": "of the choice above; tests/test_choose.py",
+    "bslbench unpack": "of somebody's pack; tests/test_cli_tune.py",
     "bslbench verify": "of somebody's pack; tests/test_pack.py",
     "bslbench train --grid mine.toml --jobs": "starts processes; tests/test_executors.py",
     "bslbench train --grid mine.toml --executor": "starts a cluster; tests/test_on_ray.py",

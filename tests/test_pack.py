@@ -163,6 +163,24 @@ def test_other_settings_or_metrics_than_stated_are_found(packed: bytes, tmp_path
         check_metrics(pack, tmp_path / "b")
 
 
+def test_a_pack_goes_into_results_that_have_nothing_else_of_its_names(
+    root: Path, packed: bytes, tmp_path: Path
+) -> None:
+    pack = read_pack(packed, "study.zip")
+    committed = tmp_path / "study"  # a grid's folder without its runs, as in a repository
+    committed.mkdir()
+    for name in ("grid.toml", "metrics.csv"):
+        (committed / name).write_bytes((root / "study" / name).read_bytes())
+    pack.unpack(tmp_path, "study")
+    assert pack_grid(tmp_path, "study") == packed
+    run = Store(tmp_path).run(run_of(packed, "bpr"))
+    run.file("ranks.npz").write_bytes(b"others")
+    run.file("metrics.csv").unlink()
+    with pytest.raises(ConfigError, match=r"ranks.npz is there and is not that of study.zip"):
+        pack.unpack(tmp_path, "study")
+    assert not run.file("metrics.csv").exists()
+
+
 def test_a_grid_that_is_not_finished_is_not_packed(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no results of a grid 'studi'.*did you mean 'study'"):
         pack_grid(root, "studi")

@@ -16,7 +16,7 @@ from typing import Any
 
 from bslbench import __version__
 from bslbench.config import PROTOCOL, Cell, read_toml
-from bslbench.engine.store import Store, sha256, write_atomically
+from bslbench.engine.store import Store, sha256, write_atomically, writing
 from bslbench.errors import ConfigError, DataError, suggest
 
 VERSION = 1
@@ -73,10 +73,26 @@ class Pack:
         return None if content is None else content.decode()
 
     def unpack(self, root: Path, grid: str) -> None:
-        """Write the pack as a results folder, its grid under another name."""
-        for path, content in self.files.items():
-            place = root / (f"{grid}/{path[5:]}" if path.startswith("grid/") else path)
-            place.parent.mkdir(parents=True, exist_ok=True)
+        """Write the pack into a results folder, its grid under a name of its own.
+
+        Raises
+        ------
+        ConfigError
+            If a file is there that is another one; nothing is written then.
+        """
+        places = {
+            root / (f"{grid}/{path[5:]}" if path.startswith("grid/") else path): content
+            for path, content in self.files.items()
+        }
+        for place, content in places.items():
+            if place.is_file() and place.read_bytes() != content:
+                raise ConfigError(
+                    f"{place} is there and is not that of {self.where}; "
+                    "unpack into another folder, by --results"
+                )
+        for place, content in places.items():
+            with writing(place):
+                place.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(place, content)
 
 
