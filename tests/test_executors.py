@@ -17,6 +17,7 @@ from bslbench.engine.cell import run_cell
 from bslbench.engine.executors import Outcome, Part, executor_for, run_grid
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
+from bslbench.engine.processes import GRACE
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError
 from tests.test_engine import Quiet, grid
@@ -214,6 +215,20 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
     time.sleep(0.1)
     assert not any(store.run(folder.name).held() for folder in tmp_path.glob("runs/*"))
+
+
+def test_a_worker_that_looks_at_nothing_leaves_soon_after_its_parent(
+    tmp_path: Path, mine: str
+) -> None:
+    store = Store(tmp_path / "results")
+    process = start(store.root, "--loss", f"{mine}:Sleeper", "--timeout", "1000")
+    until_running(store, 1)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + GRACE + 20
+    while any(store.run(folder.name).held() for folder in store.root.glob("runs/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
