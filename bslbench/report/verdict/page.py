@@ -125,7 +125,7 @@ def _row(finding: Finding) -> Iterator[Like]:
 
 def _problems(found: Judged) -> Iterator[str]:
     for reason, n in found.pool.left_out.items():
-        yield f"left out: {n} runs {reason}"
+        yield f"left out: {n} run{'s' * (n > 1)} {reason}"
     for grid in found.pool.refused:
         yield f"refused: grid {grid}, made under older rules than version {found.rules.version}"
 
