@@ -8,6 +8,7 @@ again, and ``bslbench.SL(tau=0.1)(pos, neg)`` is a loss for anybody's training c
 """
 
 import os
+import platform
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,20 @@ if TYPE_CHECKING:
 # Threads that spin after a parallel region starve those of the next library's, or of the next
 # process's, tenfold where cores are few. OpenMP reads this once, when torch loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _on_intel() -> bool:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return "GenuineIntel" in file.read(4096)
+    except OSError:
+        return "GenuineIntel" in platform.processor()
+
+
+# On Intel's processors MKL splits long sums among the threads unless told not to: bits would depend
+# on their number. On others it does not, and this would bar its fastest code.
+if _on_intel():
+    os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 __version__ = "0.1.0"
 
