@@ -13,6 +13,7 @@ from bslbench.config import Cell
 from bslbench.engine.executors import inline, run_grid
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
+from bslbench.engine.machine import environment
 from bslbench.engine.pack import pack_grid, read_pack
 from bslbench.engine.store import Store, sha256
 from bslbench.engine.tuning.against import join, open_pack, rival
@@ -282,6 +283,18 @@ def test_what_can_be_said_of_other_bytes(
 ) -> None:
     cell = read_pack(packed, "it").cells[0]
     assert Check(cell, 0.5, found, same_machine, False, band).verdict == verdict
+
+
+def test_equal_instructions_of_another_maker_promise_no_equal_bytes(
+    packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = read_pack(packed, "it")
+    pack.unpack(tmp_path, "study")
+    maker, instructions = environment()["cpu"].rsplit(", ", 1)
+    other = environment() | {"cpu": f"not {maker}, {instructions}"}
+    monkeypatch.setattr("bslbench.engine.verify.environment", lambda: other)
+    [check] = rerun(pack, tmp_path, 1, 0, Options(), lambda name: None)
+    assert check.same_bytes and not check.same_machine
 
 
 def test_a_forged_run_is_found_on_the_same_machine(packed: bytes, tmp_path: Path) -> None:

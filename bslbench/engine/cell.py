@@ -22,7 +22,7 @@ from bslbench.data.interactions import Interactions
 from bslbench.data.noise import false_negative_share, realised
 from bslbench.engine.failures import recording_failure
 from bslbench.engine.inputs import DEFAULTS, Options, split_of
-from bslbench.engine.machine import environment
+from bslbench.engine.machine import environment, processor
 from bslbench.engine.pruning import Bar, Pruned, fallen, give_up, past
 from bslbench.engine.store import (
     TRAILING,
@@ -301,7 +301,7 @@ def kept_state(cell: Cell, run: Run) -> dict[str, Any] | None:
 def made_by(cell: Cell) -> str:
     """Return what must be the same for a resumed run to end in the same bits."""
     versions = f"torch {torch.__version__}, numpy {np.__version__}"
-    return f"{cell.canonical()} {versions}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{cell.canonical()} {versions}, {processor()}"
 
 
 def _scorer(backbone: Backbone, settings: TrainSettings) -> Scorer:

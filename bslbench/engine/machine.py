@@ -60,14 +60,15 @@ def environment() -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "cpu": _processor(),
+        "cpu": processor(),
         "threads": torch.get_num_threads(),
         "revision": _revision(),
         "rules": tomllib.loads(RULES.read_text("utf-8"))["version"],
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name and instructions: bits rest on these and the versions."""
     info = Path("/proc/cpuinfo")
     names = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":", 1)[1].strip() for line in names if line.startswith("model name")]

@@ -34,7 +34,7 @@ class Check:
     stated, found
         Recall@20 on test.
     same_machine
-        Whether versions and instruction set are those of the pack, so that bytes must be.
+        Whether versions and processor are those of the pack, so that bytes must be.
     same_bytes
         Whether the metrics are equal byte for byte.
     band
@@ -115,9 +115,8 @@ def _compared(cell: Cell, packed: Run, made: Run, bands: dict[str, float]) -> Ch
 
 
 def _kind(made_on: dict[str, object]) -> tuple[str, ...]:
-    """Return versions and instruction set, the last part of the processor's name."""
-    instructions = str(made_on["cpu"]).rpartition(", ")[2]
-    return str(made_on["torch"]), str(made_on["numpy"]), instructions
+    """Return what bits depend on: versions and processor, its maker as well as its instructions."""
+    return str(made_on["torch"]), str(made_on["numpy"]), str(made_on["cpu"])
 
 
 def _stated(run: Run) -> dict[tuple[str, str], float]:
