@@ -1,8 +1,8 @@
 """Numba kernels: no row of negatives is ever gathered, and bits never depend on the thread count.
 
-Each output row belongs to one thread, which adds in a fixed order; work is cut by item block or by
-a fixed number of parts, never by the number of threads. Negatives come grouped by item block, so
-that the rows a thread touches stay in its L2 cache (Negatives of docs/protocol.md).
+Each output row belongs to one thread, which adds in an order that does not depend on how the rows
+are shared out. Negatives come grouped by item block, so that the rows a thread touches stay in its
+L2 cache (Negatives of docs/protocol.md).
 """
 
 from collections.abc import Callable

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import torch
 from torch import Tensor
 
@@ -122,7 +123,10 @@ class _CpuSddmm(torch.autograd.Function):
         grad = grad.contiguous()
         grad_users, grad_items = torch.empty_like(users), torch.empty_like(items)
         compiled = kernels(users.shape[1])
-        compiled.grad_users(_np(grad), *tables, _np(user_pull), *columns, _np(grad_users))
+        compiled.grad_users(
+            *(_np(grad), *tables, _np(user_pull)),
+            *(*columns, numba.get_num_threads(), _np(grad_users)),
+        )
         compiled.grad_items(
             *(_np(grad), *tables, _np(item_pull), _np(grad_squared.contiguous())),
             *(*columns, index.block, _np(grad_items)),
