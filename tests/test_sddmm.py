@@ -1,5 +1,10 @@
 """SDDMM and its gradients against float64, and the draws that feed it."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numba
 import numpy as np
 import pytest
@@ -85,6 +90,35 @@ def test_bits_do_not_depend_on_the_number_of_threads() -> None:
     for one, two in zip(*outcomes, strict=True):
         assert one is not None and two is not None
         assert torch.equal(one, two)
+
+
+BITS = """
+import hashlib, torch
+from tests.test_sddmm import draw
+from bslbench.kernels.sddmm import sddmm
+draws = torch.Generator().manual_seed(3)
+tables = [torch.randn(n, 64, generator=draws).requires_grad_() for n in (64, 1000)]
+index, _ = draw(64, 1000, 2, 100)
+scores, _ = sddmm(*tables, index, cosine=True)
+scores.exp().sum(1).log().sum().backward()
+parts = [scores.detach(), *(table.grad for table in tables)]
+print([hashlib.sha256(part.numpy().tobytes()).hexdigest() for part in parts])
+"""
+
+
+def test_the_process_that_compiles_comes_to_the_bits_of_those_after_it(tmp_path: Path) -> None:
+    bits = [
+        subprocess.run(
+            [sys.executable, "-c", BITS],
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            cwd=Path(__file__).parents[1],
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert list(tmp_path.rglob("*.nbc")), "nothing was compiled"
+    assert bits[0] == bits[1]
 
 
 def test_draws_are_uniform_grouped_and_a_function_of_key_and_row() -> None:

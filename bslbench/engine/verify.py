@@ -116,7 +116,7 @@ def _compared(cell: Cell, packed: Run, made: Run, bands: dict[str, float]) -> Ch
 
 def _kind(made_on: dict[str, object]) -> tuple[str, ...]:
     """Return what bits depend on: versions and processor, its maker as well as its instructions."""
-    return str(made_on["torch"]), str(made_on["numpy"]), str(made_on["cpu"])
+    return tuple(str(made_on[name]) for name in ("bslbench", "torch", "numpy", "cpu"))
 
 
 def _stated(run: Run) -> dict[tuple[str, str], float]:

@@ -23,6 +23,16 @@ def jit(function: Kernel) -> Kernel:
     return cast(Kernel, numba.njit(parallel=True, fastmath=True, cache=True, nogil=True)(function))
 
 
+def jit_in_order(function: Kernel) -> Kernel:
+    """Compile as `jit` does, every sum in the order it is written in.
+
+    Free to reorder, the process that compiles a kernel and those that load it from the cache may
+    come to different bits: the one runs code optimised once, the others twice.
+    """
+    compiled = numba.njit(parallel=True, fastmath={"contract"}, cache=True, nogil=True)(function)
+    return cast(Kernel, compiled)
+
+
 inline = cast(Callable[[Kernel], Kernel], numba.njit(inline="always"))
 
 

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numba import uint32, uint64
 
-from bslbench.kernels.cpu import F32, I32, jit
+from bslbench.kernels.cpu import F32, I32, jit, jit_in_order
 
 
 class Kernels(NamedTuple):
@@ -24,12 +24,12 @@ class Kernels(NamedTuple):
 
     forward: Any
     """(users, items, user_scale, item_scale, index, offsets, n_pos, out [B, K + M])."""
-    grad_users: Any
-    """(grad, users, items, user_scale, item_scale, user_pull, index, offsets, n_pos, n_parts,
-    out [B, d])."""
-    grad_items: Any
-    """(grad, users, items, user_scale, item_scale, item_pull, grad_squared, index, offsets, n_pos,
-    block, out [I, d])."""
+    add_items: Any
+    """(grad, items, item_scale, index, offsets, n_pos, n_parts, out [B, d])."""
+    add_users: Any
+    """(grad, users, user_scale, index, offsets, n_pos, block, out [I, d])."""
+    through_norm: Any
+    """(rows [n, d], scale [n], pull [n], grad_squared [n], grad [n, d])."""
 
 
 @lru_cache
@@ -65,29 +65,23 @@ def kernels(dim: int) -> Kernels:
                         total += user[k] * item[k]
                     row[c] = total * scale * item_scale[j]
 
-    @jit
-    def grad_users(
+    @jit_in_order
+    def add_items(
         grad: F32,
-        users: F32,
         items: F32,
-        user_scale: F32,
         item_scale: F32,
-        user_pull: F32,
         index: I32,
         offsets: I32,
         n_pos: int,
         n_parts: int,
         out: F32,
     ) -> None:
-        """Write the gradient of the users' rows, each summed in column order.
+        """Write ``out[i] = sum_c grad[i, c] item_scale[j] items[j]``, added in column order.
 
-        With ``a = sum_c grad[i, c] item_scale[j] items[j]`` it is
-        ``user_scale[i] (a - user_pull[i] <a, users[i]> users[i])``. The second part is the
-        derivative of the norm: `user_pull` is the squared scale for a cosine, 0 for an inner
-        product. One part for each thread is best: the more rows share a block, the more find it in
-        the cache. The bits are the same for any number of parts.
+        One part for each thread is best: the more rows share a block, the more find it in the
+        cache.
         """
-        n_rows = users.shape[0]
+        n_rows = out.shape[0]
         per_part = (n_rows + n_parts - 1) // n_parts
         for part in numba.prange(n_parts):
             first_row = part * per_part
@@ -108,9 +102,8 @@ def kernels(dim: int) -> Kernels:
                         w2 = weights[c + uint64(2)] * item_scale[j2]
                         w3 = weights[c + uint64(3)] * item_scale[j3]
                         for k in range(d):
-                            total[k] += (w0 * items[j0, k] + w1 * items[j1, k]) + (
-                                w2 * items[j2, k] + w3 * items[j3, k]
-                            )
+                            two = total[k] + w0 * items[j0, k] + w1 * items[j1, k]
+                            total[k] = two + w2 * items[j2, k] + w3 * items[j3, k]
                         c += uint64(4)
                     while c < last:
                         j0 = uint64(uint32(columns[c]))
@@ -118,33 +111,21 @@ def kernels(dim: int) -> Kernels:
                         for k in range(d):
                             total[k] += w0 * items[j0, k]
                         c += uint64(1)
-            for i in range(first_row, last_row):
-                along = np.float32(0)
-                for k in range(d):
-                    along += out[i, k] * users[i, k]
-                pull = user_pull[i] * along
-                for k in range(d):
-                    out[i, k] = user_scale[i] * (out[i, k] - pull * users[i, k])
 
-    @jit
-    def grad_items(
+    @jit_in_order
+    def add_users(
         grad: F32,
         users: F32,
-        items: F32,
         user_scale: F32,
-        item_scale: F32,
-        item_pull: F32,
-        grad_squared: F32,
         index: I32,
         offsets: I32,
         n_pos: int,
         block: int,
         out: F32,
     ) -> None:
-        """Write the gradient of the item table: that of the users mirrored, and of L2.
+        """Write ``out[j] = sum_{i, c: index[i, c] = j} grad[i, c] user_scale[i] users[i]``.
 
-        Each item's sum runs over the rows in batch order, within a row positives before negatives;
-        ``2 grad_squared[j] items[j]`` is the derivative of its squared norm.
+        Rows are added in batch order, within a row positives before negatives.
         """
         n_rows = users.shape[0]
         for b in numba.prange(offsets.shape[1] - 1):
@@ -162,12 +143,21 @@ def kernels(dim: int) -> Kernels:
                     j, weight = uint64(uint32(columns[c])), weights[c] * scale
                     for k in range(d):
                         out[j, k] += weight * user[k]
-            for j in range(first_item, last_item):
-                along = np.float32(0)
-                for k in range(d):
-                    along += out[j, k] * items[j, k]
-                pull = item_scale[j] * item_pull[j] * along - 2 * grad_squared[j]
-                for k in range(d):
-                    out[j, k] = item_scale[j] * out[j, k] - pull * items[j, k]
 
-    return Kernels(forward, grad_users, grad_items)
+    @jit
+    def through_norm(rows: F32, scale: F32, pull: F32, grad_squared: F32, grad: F32) -> None:
+        """Turn the gradient of the scaled rows, in place, into that of the rows.
+
+        ``scale (grad - pull <grad, row> row) + 2 grad_squared row``: the second part is the
+        derivative of the norm, `pull` the squared scale for a cosine, 0 for an inner product; the
+        third is that of the squared norm.
+        """
+        for i in numba.prange(rows.shape[0]):
+            along = np.float32(0)
+            for k in range(d):
+                along += grad[i, k] * rows[i, k]
+            weight = scale[i] * pull[i] * along - 2 * grad_squared[i]
+            for k in range(d):
+                grad[i, k] = scale[i] * grad[i, k] - weight * rows[i, k]
+
+    return Kernels(forward, add_items, add_users, through_norm)

@@ -99,9 +99,10 @@ class _CpuSddmm(torch.autograd.Function):
         user_scale, user_pull = _scales(_squared_norms(users), cosine)
         item_scale, item_pull = _scales(squared, cosine)
         scores = torch.empty(index.items.shape)
+        offsets, _ = _merged(index)
         kernels(users.shape[1]).forward(
             *(_np(users), _np(items), _np(user_scale), _np(item_scale)),
-            *(_np(index.items), _np(index.offsets), index.n_pos, _np(scores)),
+            *(_np(index.items), _np(offsets), index.n_pos, _np(scores)),
         )
         ctx.save_for_backward(users, items, user_scale, item_scale, user_pull, item_pull)
         ctx.index = index
@@ -114,24 +115,51 @@ class _CpuSddmm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, None, None]:
         users, items, user_scale, item_scale, user_pull, item_pull = ctx.saved_tensors
         index = ctx.index
-        if grad is None:
-            grad = torch.zeros(index.items.shape)
+        grad = torch.zeros(index.items.shape) if grad is None else grad.contiguous()
         if grad_squared is None:
             grad_squared = torch.zeros(len(items))
-        columns = _np(index.items), _np(index.offsets), index.n_pos
-        tables = _np(users), _np(items), _np(user_scale), _np(item_scale)
-        grad = grad.contiguous()
+        offsets, block = _merged(index)
+        columns = _np(index.items), _np(offsets), index.n_pos
         grad_users, grad_items = torch.empty_like(users), torch.empty_like(items)
         compiled = kernels(users.shape[1])
-        compiled.grad_users(
-            *(_np(grad), *tables, _np(user_pull)),
+        compiled.add_items(
+            *(_np(grad), _np(items), _np(item_scale)),
             *(*columns, numba.get_num_threads(), _np(grad_users)),
         )
-        compiled.grad_items(
-            *(_np(grad), *tables, _np(item_pull), _np(grad_squared.contiguous())),
-            *(*columns, index.block, _np(grad_items)),
+        compiled.add_users(
+            *(_np(grad), _np(users), _np(user_scale), *columns, block, _np(grad_items))
         )
+        none = torch.zeros(len(users))
+        for rows, scale, pull, squared, out in (
+            (users, user_scale, user_pull, none, grad_users),
+            (items, item_scale, item_pull, grad_squared.contiguous(), grad_items),
+        ):
+            compiled.through_norm(_np(rows), _np(scale), _np(pull), _np(squared), _np(out))
         return grad_users, grad_items, None, None
+
+
+def _per_visit(index: Index) -> int:
+    """Return how many blocks a row takes at each visit, so that it finds about 16 negatives there.
+
+    Looking up where a block's columns lie costs as much as several products; past 8,192 item rows
+    the cache's misses cost more.
+    """
+    n_blocks, n_neg = index.offsets.shape[1] - 1, index.items.shape[1] - index.n_pos
+    return max(1, min(16 * n_blocks // max(1, n_neg), 8192 // index.block))
+
+
+def _merged(index: Index) -> tuple[Tensor, int]:
+    """Return the offsets, and the item rows of a block, with those of one visit made one block.
+
+    Each thread keeps two blocks or more, where there are so many. The bits stay the same: no sum
+    runs over blocks.
+    """
+    n_blocks = index.offsets.shape[1] - 1
+    count = max(1, min(_per_visit(index), n_blocks // (2 * numba.get_num_threads())))
+    if count == 1:
+        return index.offsets, index.block
+    first, end = index.offsets[:, :-1:count], index.offsets[:, -1:]
+    return torch.cat([first, end], dim=1), index.block * count
 
 
 def _squared_norms(rows: Tensor) -> Tensor:
