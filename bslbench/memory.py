@@ -1,5 +1,7 @@
 """How much memory there is, so that what cannot fit is refused before it is begun."""
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +53,16 @@ def gigabytes(n_bytes: float) -> str:
     '5.8 GB'
     """
     return f"{n_bytes / 1e9:.1f} GB"
+
+
+def keep_freed() -> None:
+    """Let the process keep large blocks that it frees, up to 1 GiB each, for its next step.
+
+    The C library of Linux gives blocks of more than 32 MiB back, and the system clears every page
+    of the next one: with [4096, 4096] scores that is a third of a step. Other C libraries stay as
+    they are.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, 2**30)

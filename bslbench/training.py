@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bslbench import memory
 from bslbench.backbones.base import Backbone
 from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
@@ -127,6 +128,7 @@ def train(
     Interrupted
         If `stop` said so.
     """
+    memory.keep_freed()
     device = next(backbone.parameters()).device
     pairs = data.train.tocoo()
     users = torch.from_numpy(pairs.row.astype("int64")).to(device)  # [n]

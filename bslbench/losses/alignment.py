@@ -1,11 +1,10 @@
 """Alignment of positive pairs and uniformity of embeddings, without negatives: DirectAU, MAWU."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, normalize
 
+from bslbench.kernels.uniformity import uniformity
 from bslbench.losses.base import Batch, Loss, Setup, check_positive, normal_table, turned
 from bslbench.seeding import generator
 
@@ -120,23 +119,3 @@ def unit_rows(batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the batch's users and items at unit length, [B, d] each."""
     assert batch.user_rows is not None and batch.item_rows is not None
     return normalize(batch.user_rows, eps=1e-12), normalize(batch.item_rows, eps=1e-12)
-
-
-def uniformity(rows: Tensor) -> Tensor:
-    """Return log mean exp(-2 |x - y|^2) over all pairs of different rows, [B, d], of unit length.
-
-    A single row has no pair and counts as 0.
-
-    Examples
-    --------
-    >>> uniformity(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
-    tensor(-4.)
-    """
-    n = len(rows)
-    if n == 1:
-        return rows.new_zeros(())
-    # |x - y|^2 = 2 - 2 x y. Each pair stands twice, and is summed row by row: the bits of a sum
-    # over all of a large matrix would depend on the number of threads.
-    itself = torch.eye(n, dtype=torch.bool, device=rows.device)
-    exponents = (4 * (rows @ rows.T) - 4).masked_fill(itself, -torch.inf)  # [B, B]
-    return exponents.logsumexp(1).logsumexp(0) - math.log(n * (n - 1))

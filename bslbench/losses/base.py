@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bslbench.errors import ConfigError
+from bslbench.kernels.log_sum_exp import log_sum_exp
 
 Status = Literal["verified", "classic", "experimental"]
 
@@ -154,15 +155,17 @@ class Loss(nn.Module):
     """What the status rests on."""
 
 
-def log_mean_exp(x: Tensor) -> Tensor:
-    """Return log of the mean of exp over the last dimension, [..., n] -> [...], without overflow.
+def log_mean_exp(x: Tensor, tau: float = 1.0) -> Tensor:
+    """Return log of the mean of exp(x / tau) over the last dimension, [..., n] -> [...].
+
+    Without overflow, and differentiable once.
 
     Examples
     --------
     >>> log_mean_exp(torch.tensor([[100.0, 100.0]]))
     tensor([100.])
     """
-    return torch.logsumexp(x, dim=-1) - math.log(x.shape[-1])
+    return log_sum_exp(x, tau) - math.log(x.shape[-1])
 
 
 def declared(loss: nn.Module | type[nn.Module], trait: str) -> Any:

@@ -146,7 +146,7 @@ class DCL(SoftmaxLoss):
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M]."""
         p = pos[:, 0] / self.tau  # [B]
-        mean = log_mean_exp(neg / self.tau)  # [B]
+        mean = log_mean_exp(neg, self.tau)  # [B]
         share = math.log(self.tau_plus) if self.tau_plus else -math.inf
         # log(exp(mean) - exp(taken)), where that is positive; elsewhere the floor holds.
         ratio = share + p - mean

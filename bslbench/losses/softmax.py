@@ -7,6 +7,7 @@ they differ in which positives are pooled and in rho (docs/protocol.md, "The sof
 import torch
 from torch import Tensor
 
+from bslbench.kernels.log_sum_exp import log_sum_exp
 from bslbench.losses.base import Batch, Loss, check_positive, log_mean_exp
 
 TAU = ("log", 0.03, 1.0)
@@ -50,7 +51,7 @@ class SL(SoftmaxLoss):
 
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M]."""
-        return (log_mean_exp(neg / self.tau) - pos[:, 0] / self.tau).mean()
+        return (log_mean_exp(neg, self.tau) - pos[:, 0] / self.tau).mean()
 
 
 class SSM(SoftmaxLoss):
@@ -80,7 +81,7 @@ class SSM(SoftmaxLoss):
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M]."""
         p = pos[:, 0] / self.tau  # [B]
-        return (torch.logaddexp(p, torch.logsumexp(neg / self.tau, dim=1)) - p).mean()
+        return (torch.logaddexp(p, log_sum_exp(neg, self.tau)) - p).mean()
 
 
 class BSL(SoftmaxLoss):
@@ -124,8 +125,8 @@ class BSL(SoftmaxLoss):
 
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
         """Return the loss of scores pos [B, K], neg [B, M]."""
-        pooled = log_mean_exp(pos / self.tau_pos) * (self.tau_pos / self.tau)  # [B]
-        return (self.rho * log_mean_exp(neg / self.tau) - pooled).mean()
+        pooled = log_mean_exp(pos, self.tau_pos) * (self.tau_pos / self.tau)  # [B]
+        return (self.rho * log_mean_exp(neg, self.tau) - pooled).mean()
 
 
 class BSLReweight(SoftmaxLoss):
@@ -161,7 +162,7 @@ class BSLReweight(SoftmaxLoss):
 
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M]."""
-        return (self.rho * log_mean_exp(neg / self.tau) - pos[:, 0] / self.tau).mean()
+        return (self.rho * log_mean_exp(neg, self.tau) - pos[:, 0] / self.tau).mean()
 
 
 class SLShift(SoftmaxLoss):
@@ -198,7 +199,7 @@ class SLShift(SoftmaxLoss):
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M]."""
         shift = (self.rho - 1) * neg.mean(1) / self.tau  # [B]
-        return (log_mean_exp(neg / self.tau) + shift - pos[:, 0] / self.tau).mean()
+        return (log_mean_exp(neg, self.tau) + shift - pos[:, 0] / self.tau).mean()
 
 
 class BSLInBatch(SoftmaxLoss):
@@ -229,7 +230,7 @@ class BSLInBatch(SoftmaxLoss):
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M] and ``batch.users`` [B]."""
         pooled = log_mean_exp_by(batch.users, pos[:, 0] / self.tau)  # [B]
-        return (self.rho * log_mean_exp(neg / self.tau) - pooled).mean()
+        return (self.rho * log_mean_exp(neg, self.tau) - pooled).mean()
 
 
 class BSLScaled(SoftmaxLoss):
@@ -261,7 +262,7 @@ class BSLScaled(SoftmaxLoss):
 
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M]."""
-        rows = log_mean_exp(neg / self.tau_neg) - pos[:, 0] / self.tau_neg  # [B]
+        rows = log_mean_exp(neg, self.tau_neg) - pos[:, 0] / self.tau_neg  # [B]
         return (self.tau_neg / self.tau_pos) * rows.mean()
 
 

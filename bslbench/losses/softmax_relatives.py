@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from bslbench.errors import ConfigError, suggest
+from bslbench.kernels.log_sum_exp import log_sum_exp
 from bslbench.losses.base import Batch, Setup, check_positive, check_range, log_mean_exp
 from bslbench.losses.softmax import TAU, SoftmaxLoss, log_mean_exp_by
 
@@ -51,7 +52,7 @@ class PSL(SoftmaxLoss):
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M]."""
         logs = LOG_SURROGATES[self.surrogate]((neg - pos) / 2)  # [B, M]
-        return torch.logsumexp(logs / self.tau, dim=1).mean()
+        return log_sum_exp(logs, self.tau).mean()
 
 
 # 1 + tanh d is twice the logistic of 2 d. The others reach 0, whose logarithm is kept finite.
@@ -107,7 +108,7 @@ class SogCLR(SoftmaxLoss):
 
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M] and ``batch.users`` [B]."""
-        log_g = log_mean_exp(neg / self.tau)  # [B]
+        log_g = log_mean_exp(neg, self.tau)  # [B]
         with torch.no_grad():
             fresh = log_mean_exp_by(batch.users, log_g)  # [B], alike for rows of one user
             old = self.log_averages[batch.users].to(fresh.dtype)
@@ -150,4 +151,4 @@ class FullSoftmax(SoftmaxLoss):
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch) -> Tensor:
         """Return the loss of scores pos [B, 1] and ``batch.all_scores`` [B, I]."""
         assert batch.all_scores is not None
-        return (torch.logsumexp(batch.all_scores / self.tau, 1) - pos[:, 0] / self.tau).mean()
+        return (log_sum_exp(batch.all_scores, self.tau) - pos[:, 0] / self.tau).mean()

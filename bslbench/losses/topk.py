@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, logsigmoid, normalize, pad
 
+from bslbench.kernels.log_sum_exp import log_sum_exp
 from bslbench.kernels.topk import masked_topk
 from bslbench.losses.base import Batch, Setup, check_positive
 from bslbench.losses.softmax import TAU, SoftmaxLoss
@@ -77,7 +78,7 @@ class SLatK(SoftmaxLoss):
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M] and ``batch.users`` [B]."""
         weight = torch.sigmoid((pos[:, 0] - self.thresholds[batch.users]) / self.tau_w)  # [B]
-        return (weight * torch.logsumexp((neg - pos) / self.tau, dim=1)).mean()
+        return (weight * log_sum_exp(neg - pos, self.tau)).mean()
 
 
 class Talos(SoftmaxLoss):
@@ -141,7 +142,7 @@ class Talos(SoftmaxLoss):
         """Return the loss of scores pos [B, 1], neg [B, M] and ``batch.users`` [B]."""
         threshold = embedding(batch.users, self.thresholds)  # [B, 1]
         held = threshold.detach()
-        pushed = torch.logsumexp(logsigmoid(neg - held) / self.tau, dim=1)  # [B]
+        pushed = log_sum_exp(logsigmoid(neg - held), self.tau)  # [B]
         pulled = logsigmoid(pos - held)[:, 0] / self.tau  # [B]
         above = neg.detach() - threshold  # [B, M]
         share = min(1.0, self.top_k / self.n_items)

@@ -1,0 +1,58 @@
+"""log-sum-exp and uniformity, which work in chunks, against plain torch in float64."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from bslbench.kernels import log_sum_exp as module
+from bslbench.kernels.log_sum_exp import log_sum_exp
+from bslbench.kernels.uniformity import CHUNK, uniformity
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (2, 3, 4), (6,), (1, 1), (0, 3)])
+@pytest.mark.parametrize("chunk", [1, 9, 1 << 18])
+def test_log_sum_exp_and_its_gradient_equal_torch(
+    shape: tuple[int, ...], chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    ours, exact = (draw(*shape).requires_grad_() for _ in range(2))
+    found, expected = log_sum_exp(ours, 0.1), torch.logsumexp(exact / 0.1, -1)
+    torch.testing.assert_close(found, expected)
+    weights = draw(*expected.shape)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, exact.grad)
+    if math.prod(shape):
+        assert torch.autograd.gradcheck(log_sum_exp, (draw(*shape).requires_grad_(), 0.3))
+
+
+def test_log_sum_exp_neither_overflows_nor_divides_by_zero() -> None:
+    x = torch.tensor([[1e4, 0.0], [-math.inf, -math.inf], [-math.inf, 0.0]], requires_grad=True)
+    total = log_sum_exp(x, 0.01)
+    assert total.tolist() == [1e6, -math.inf, 0]
+    total.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[100, 0], [0, 0], [0, 100]]
+
+
+@pytest.mark.parametrize("n", [2, CHUNK, 2 * CHUNK + 3])
+def test_uniformity_and_its_gradient_equal_all_pairs_written_out(n: int) -> None:
+    ours, exact = (draw(n, 8).requires_grad_() for _ in range(2))
+    found = uniformity(normalize(ours))
+    apart = torch.pdist(normalize(exact)).square()
+    expected = apart.mul(-2).exp().mean().log()
+    torch.testing.assert_close(found, expected)
+    for value in (found, expected):
+        value.backward()
+    torch.testing.assert_close(ours.grad, exact.grad)
+
+
+def test_uniformity_of_a_single_row_is_zero() -> None:
+    assert uniformity(torch.ones(1, 4)) == 0
