@@ -41,14 +41,15 @@ def uniformity(rows: Tensor) -> Tensor:
 class _LogSumOfPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        pulls, sums = torch.empty_like(rows), []
+        pulls, sums = torch.zeros_like(rows), []
         for first in range(0, len(rows), CHUNK):
-            part = slice(first, first + CHUNK)
-            near = torch.mm(4 * rows[part], rows.T).exp_()  # e^4 exp(-2 |x - y|^2), unit vectors
-            near.diagonal(first).zero_()
-            torch.mm(near, rows, out=pulls[part])
+            chunk = rows[first : first + CHUNK]
+            near = torch.mm(4 * chunk, rows[first:].T).exp_()  # e^4 exp(-2 |x - y|^2)
+            near[:, : len(chunk)].triu_(1)  # each pair once
+            pulls[first : first + CHUNK].addmm_(near, rows[first:])
+            pulls[first:].addmm_(near.T, chunk)
             sums.append(near.sum(1).sum())  # by rows, so that no bit depends on the threads
-        total = torch.stack(sums).sum()
+        total = 2 * torch.stack(sums).sum()
         ctx.save_for_backward(pulls, total)
         return total.log() - 4
 
