@@ -1,6 +1,7 @@
 """log-sum-exp and uniformity, which work in chunks, against plain torch in float64."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ def draw(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (2, 3, 4), (6,), (1, 1), (0, 3)])
+@pytest.mark.parametrize("shape", [(7, 5), (2, 3, 4), (6,), (1, 1), (0, 3), (3, 0)])
 @pytest.mark.parametrize("chunk", [1, 9, 1 << 18])
 def test_log_sum_exp_and_its_gradient_equal_torch(
     shape: tuple[int, ...], chunk: int, monkeypatch: pytest.MonkeyPatch
@@ -40,6 +41,31 @@ def test_log_sum_exp_neither_overflows_nor_divides_by_zero() -> None:
     total.sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [[100, 0], [0, 0], [0, 100]]
+
+
+def test_a_tensor_as_temperature_gets_its_gradient() -> None:
+    taus = [torch.tensor(0.3, requires_grad=True) for _ in range(2)]
+    log_sum_exp(draw(4, 5), taus[0]).sum().backward()
+    torch.logsumexp(draw(4, 5) / taus[1], 1).sum().backward()
+    torch.testing.assert_close(taus[0].grad, taus[1].grad)
+
+
+@pytest.mark.parametrize(
+    ("of", "shape"),
+    [(log_sum_exp, (2, 140_000)), (log_sum_exp, (1, 40_000)), (uniformity, (2 * CHUNK + 1, 16))],
+)
+def test_bits_do_not_depend_on_the_number_of_threads(
+    of: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+) -> None:
+    before, bits = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        x = normalize(draw(*shape).float()).requires_grad_()
+        of(x).sum().backward()
+        bits.append(x.grad)
+    torch.set_num_threads(before)
+    assert bits[0] is not None and bits[1] is not None
+    assert torch.equal(bits[0], bits[1])
 
 
 @pytest.mark.parametrize("n", [2, CHUNK, 2 * CHUNK + 3])

@@ -7,7 +7,9 @@ import sys
 import pytest
 
 FAULTS = """
-import resource, sys, torch
+import ctypes, resource, sys
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # no huge pages (PR_SET_THP_DISABLE), few as they are
+import torch
 from bslbench import memory
 if sys.argv[1] == "keep":
     memory.keep_freed()

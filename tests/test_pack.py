@@ -13,7 +13,7 @@ from bslbench.config import Cell
 from bslbench.engine.executors import inline, run_grid
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
-from bslbench.engine.machine import environment
+from bslbench.engine.machine import bits_rest_on
 from bslbench.engine.pack import pack_grid, read_pack
 from bslbench.engine.store import Store, sha256
 from bslbench.engine.tuning.against import join, open_pack, rival
@@ -285,14 +285,15 @@ def test_what_can_be_said_of_other_bytes(
     assert Check(cell, 0.5, found, same_machine, False, band).verdict == verdict
 
 
-def test_equal_instructions_of_another_maker_promise_no_equal_bytes(
-    packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["cpu", "bslbench"])
+def test_another_maker_or_version_promises_no_equal_bytes(
+    packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     pack = read_pack(packed, "it")
     pack.unpack(tmp_path, "study")
-    maker, instructions = environment()["cpu"].rsplit(", ", 1)
-    other = environment() | {"cpu": f"not {maker}, {instructions}"}
-    monkeypatch.setattr("bslbench.engine.verify.environment", lambda: other)
+    here = bits_rest_on()
+    other = here | {name: f"not {here[name]}"}  # the same instructions, for one
+    monkeypatch.setattr("bslbench.engine.verify.bits_rest_on", lambda: other)
     [check] = rerun(pack, tmp_path, 1, 0, Options(), lambda name: None)
     assert check.same_bytes and not check.same_machine
 

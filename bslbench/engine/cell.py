@@ -11,7 +11,6 @@ from time import monotonic, perf_counter
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 
@@ -22,7 +21,7 @@ from bslbench.data.interactions import Interactions
 from bslbench.data.noise import false_negative_share, realised
 from bslbench.engine.failures import recording_failure
 from bslbench.engine.inputs import DEFAULTS, Options, split_of
-from bslbench.engine.machine import environment, processor
+from bslbench.engine.machine import bits_rest_on, environment
 from bslbench.engine.pruning import Bar, Pruned, fallen, give_up, past
 from bslbench.engine.store import (
     TRAILING,
@@ -300,8 +299,7 @@ def kept_state(cell: Cell, run: Run) -> dict[str, Any] | None:
 
 def made_by(cell: Cell) -> str:
     """Return what must be the same for a resumed run to end in the same bits."""
-    versions = f"torch {torch.__version__}, numpy {np.__version__}"
-    return f"{cell.canonical()} {versions}, {processor()}"
+    return f"{cell.canonical()} {bits_rest_on()}"
 
 
 def _scorer(backbone: Backbone, settings: TrainSettings) -> Scorer:

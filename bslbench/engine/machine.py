@@ -53,14 +53,20 @@ def tell_of_compiling(tell: Callable[[], None]) -> None:
 
 
 @lru_cache
-def environment() -> dict[str, Any]:
-    """Return what a result was made on: versions, processor, threads, revision, verdict rules."""
+def bits_rest_on() -> dict[str, str]:
+    """Return what must be the same for a run to end in the same bits: versions and processor."""
     return {
         "bslbench": bslbench.__version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "python": platform.python_version(),
         "cpu": processor(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Return what a result was made on: versions, processor, threads, revision, verdict rules."""
+    return bits_rest_on() | {
+        "python": platform.python_version(),
         "threads": torch.get_num_threads(),
         "revision": _revision(),
         "rules": tomllib.loads(RULES.read_text("utf-8"))["version"],
@@ -68,7 +74,7 @@ def environment() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Return the processor's name and instructions: bits rest on these and the versions."""
+    """Return the processor's name and instructions."""
     info = Path("/proc/cpuinfo")
     names = info.read_text().splitlines() if info.exists() else []
     models = [line.split(":", 1)[1].strip() for line in names if line.startswith("model name")]

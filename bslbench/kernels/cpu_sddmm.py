@@ -102,8 +102,8 @@ def kernels(dim: int) -> Kernels:
                         w2 = weights[c + uint64(2)] * item_scale[j2]
                         w3 = weights[c + uint64(3)] * item_scale[j3]
                         for k in range(d):
-                            two = total[k] + w0 * items[j0, k] + w1 * items[j1, k]
-                            total[k] = two + w2 * items[j2, k] + w3 * items[j3, k]
+                            half = total[k] + w0 * items[j0, k] + w1 * items[j1, k]
+                            total[k] = half + w2 * items[j2, k] + w3 * items[j3, k]
                         c += uint64(4)
                     while c < last:
                         j0 = uint64(uint32(columns[c]))

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 1 << 18
-"""Scores that are worked on together: about what a core's cache holds."""
+"""Scores that a CPU works on together: about what a core's cache holds."""
 
 
-def log_sum_exp(x: Tensor, tau: float = 1.0) -> Tensor:
+def log_sum_exp(x: Tensor, tau: float | Tensor = 1.0) -> Tensor:
     """Return ``log sum exp(x / tau)`` over the last dimension, without overflow.
 
     Parameters
@@ -18,18 +18,22 @@ def log_sum_exp(x: Tensor, tau: float = 1.0) -> Tensor:
     x
         [..., n], floating point.
     tau
-        Temperature, > 0.
+        Temperature, > 0; a tensor gets its gradient too.
 
     Returns
     -------
     Tensor
-        [...], differentiable once in x. A row of -inf gives -inf, and a gradient of zero.
+        [...], differentiable once. No scores, or all of them -inf, give -inf, and a gradient of 0.
 
     Examples
     --------
     >>> log_sum_exp(torch.tensor([[100.0, 100.0]]), tau=0.5)
     tensor([200.6931])
     """
+    if isinstance(tau, Tensor):
+        x, tau = x / tau, 1.0
+    if not x.shape[-1]:
+        return torch.logsumexp(x, -1)
     total: Tensor = _LogSumExp.apply(x, tau)  # type: ignore[no-untyped-call]
     return total
 
@@ -37,24 +41,27 @@ def log_sum_exp(x: Tensor, tau: float = 1.0) -> Tensor:
 class _LogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, tau: float) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        share = torch.empty_like(rows)  # of exp in its row's sum, before it is divided by that
-        total, most = (rows.new_empty(len(rows), 1) for _ in range(2))
-        n_chunk = max(1, CHUNK // max(1, rows.shape[1]))
+        rows = x.reshape(-1, x.shape[-1])  # [r, n]
+        exps = torch.empty_like(rows)
+        total, peak = (rows.new_empty(len(rows), 1) for _ in range(2))
+        n_chunk = max(1, len(rows) if x.is_cuda else CHUNK // rows.shape[1])
         for first in range(0, len(rows), n_chunk):
             part = slice(first, first + n_chunk)
-            chunk = torch.div(rows[part], tau, out=share[part])
-            torch.amax(chunk, 1, keepdim=True, out=most[part])
-            most[part].masked_fill_(most[part].isinf(), 0)
-            torch.sum(chunk.sub_(most[part]).exp_(), 1, keepdim=True, out=total[part])
-        ctx.save_for_backward(share, total)
+            chunk = torch.div(rows[part], tau, out=exps[part])
+            torch.amax(chunk, 1, keepdim=True, out=peak[part])
+            peak[part].masked_fill_(peak[part].isinf(), 0)  # -inf - -inf is not a number
+            chunk.sub_(peak[part]).exp_()
+            # Threads share the sum of a long row that is alone, and would part it by their number.
+            pair = chunk.expand(2, -1) if len(chunk) == 1 else chunk
+            total[part] = pair.sum(1, keepdim=True)[: len(chunk)]
+        ctx.save_for_backward(exps, total)
         ctx.tau = tau
-        return (total.log() + most).view(x.shape[:-1])
+        return (total.log() + peak).view(x.shape[:-1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        share, total = ctx.saved_tensors
-        weight = grad.reshape(-1, 1) / (total * ctx.tau)
-        weight = weight.masked_fill(total == 0, 0)
-        return (share * weight).view(*grad.shape, share.shape[1]), None
+        exps, total = ctx.saved_tensors
+        weight = grad.reshape(-1, 1) / (total * ctx.tau)  # [r, 1]
+        weight = weight.masked_fill(total == 0, 0)  # 0 / 0 where all scores are -inf
+        return (exps * weight).view(*grad.shape, exps.shape[1]), None

@@ -99,13 +99,14 @@ class _CpuSddmm(torch.autograd.Function):
         user_scale, user_pull = _scales(_squared_norms(users), cosine)
         item_scale, item_pull = _scales(squared, cosine)
         scores = torch.empty(index.items.shape)
-        offsets, _ = _merged(index)
+        offsets, block = _merged(index)
         kernels(users.shape[1]).forward(
             *(_np(users), _np(items), _np(user_scale), _np(item_scale)),
             *(_np(index.items), _np(offsets), index.n_pos, _np(scores)),
         )
         ctx.save_for_backward(users, items, user_scale, item_scale, user_pull, item_pull)
-        ctx.index = index
+        ctx.columns = _np(index.items), _np(offsets), index.n_pos
+        ctx.block = block
         ctx.set_materialize_grads(False)
         return scores, squared
 
@@ -114,12 +115,10 @@ class _CpuSddmm(torch.autograd.Function):
         ctx: Any, grad: Tensor | None, grad_squared: Tensor | None
     ) -> tuple[Tensor, Tensor, None, None]:
         users, items, user_scale, item_scale, user_pull, item_pull = ctx.saved_tensors
-        index = ctx.index
-        grad = torch.zeros(index.items.shape) if grad is None else grad.contiguous()
+        columns = ctx.columns
+        grad = torch.zeros(columns[0].shape) if grad is None else grad.contiguous()
         if grad_squared is None:
             grad_squared = torch.zeros(len(items))
-        offsets, block = _merged(index)
-        columns = _np(index.items), _np(offsets), index.n_pos
         grad_users, grad_items = torch.empty_like(users), torch.empty_like(items)
         compiled = kernels(users.shape[1])
         compiled.add_items(
@@ -127,14 +126,14 @@ class _CpuSddmm(torch.autograd.Function):
             *(*columns, numba.get_num_threads(), _np(grad_users)),
         )
         compiled.add_users(
-            *(_np(grad), _np(users), _np(user_scale), *columns, block, _np(grad_items))
+            *(_np(grad), _np(users), _np(user_scale), *columns, ctx.block, _np(grad_items))
         )
-        none = torch.zeros(len(users))
-        for rows, scale, pull, squared, out in (
-            (users, user_scale, user_pull, none, grad_users),
+        zeros = torch.zeros(len(users))
+        for rows, scale, pull, of_squared, out in (
+            (users, user_scale, user_pull, zeros, grad_users),
             (items, item_scale, item_pull, grad_squared.contiguous(), grad_items),
         ):
-            compiled.through_norm(_np(rows), _np(scale), _np(pull), _np(squared), _np(out))
+            compiled.through_norm(_np(rows), _np(scale), _np(pull), _np(of_squared), _np(out))
         return grad_users, grad_items, None, None
 
 

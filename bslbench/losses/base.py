@@ -155,7 +155,7 @@ class Loss(nn.Module):
     """What the status rests on."""
 
 
-def log_mean_exp(x: Tensor, tau: float = 1.0) -> Tensor:
+def log_mean_exp(x: Tensor, tau: float | Tensor = 1.0) -> Tensor:
     """Return log of the mean of exp(x / tau) over the last dimension, [..., n] -> [...].
 
     Without overflow, and differentiable once.
