@@ -17,6 +17,7 @@ from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.errors import ConfigError
 from bslbench.kernels import cpu, cpu_noise
+from bslbench.kernels.dropout import drop
 from bslbench.kernels.sddmm import EPS, Index, item_block, sddmm
 from bslbench.losses.base import Loss
 from bslbench.seeding import generator, key_of
@@ -113,8 +114,7 @@ class Sampler(ABC):
         if rate == 0:
             return rows
         draws = generator(self.seed, "dropout", epoch, step)
-        keep = (torch.rand(rows.shape, generator=draws) >= rate).to(rows.dtype)  # bool is slower
-        return rows * keep / (1 - rate)
+        return drop(rows, torch.rand(rows.shape, generator=draws) >= rate, rate)
 
     def rows(
         self, backbone: Backbone, users: Tensor, items: Tensor | None, epoch: int, step: int

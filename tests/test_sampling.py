@@ -7,6 +7,7 @@ from torch.nn.functional import normalize
 
 from bslbench.backbones import BACKBONES, MF
 from bslbench.config import TrainSettings
+from bslbench.kernels.dropout import drop
 from bslbench.losses import BSL, SL, FullSoftmax, Loss
 from bslbench.losses.base import as_loss
 from bslbench.sampling import SAMPLERS, Scored, stable_sum
@@ -143,6 +144,20 @@ def test_extra_positives_are_train_items_of_the_user() -> None:
     assert torch.equal(drawn[:, 0], own)
     for user, row in zip([5, 6], drawn.tolist(), strict=True):
         assert set(row) == set(data.train[[user]].indices.tolist())
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (5, 7), (300, 64)])
+def test_drop_has_the_bits_of_its_formula(shape: tuple[int, int]) -> None:
+    draws = torch.Generator().manual_seed(0)
+    keep = torch.rand(shape, generator=draws) >= 0.3
+    ours = torch.randn(shape, generator=draws).requires_grad_()
+    plain = ours.detach().clone().requires_grad_()
+    weights = torch.randn(shape, generator=draws)
+    (drop(ours, keep, 0.3) * weights).sum().backward()
+    (plain * keep / (1 - 0.3) * weights).sum().backward()
+    assert torch.equal(drop(ours, keep, 0.3), plain * keep / (1 - 0.3))
+    assert ours.grad is not None and plain.grad is not None
+    assert torch.equal(ours.grad, plain.grad)
 
 
 def test_dropout_keeps_the_expectation_and_moves_with_the_step() -> None:

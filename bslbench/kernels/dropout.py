@@ -1,4 +1,6 @@
-"""Dropout masks that are a pure function of (key, row, column): rows drop alike in any company."""
+"""Dropout in one pass each way, and masks that are a function of (key, row, column) alone."""
+
+from typing import Any
 
 import numba
 import numpy as np
@@ -6,8 +8,54 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bslbench.kernels.cpu import F32, jit, jit_in_order
 from bslbench.kernels.cpu import _mix as mix
-from bslbench.kernels.cpu import jit
+
+Mask = npt.NDArray[np.bool_]
+
+
+def drop(x: Tensor, keep: Tensor, rate: float) -> Tensor:
+    """Return x where `keep` says so, divided by 1 - `rate`, and 0 elsewhere.
+
+    Parameters
+    ----------
+    x
+        [n, d], floating point.
+    keep
+        [n, d] bool.
+
+    Examples
+    --------
+    >>> drop(torch.ones(1, 2), torch.tensor([[True, False]]), 0.5)
+    tensor([[2., 0.]])
+    """
+    if x.is_cuda or x.dtype != torch.float32:
+        return x * keep / (1 - rate)
+    kept: Tensor = _CpuDrop.apply(x, keep, rate)  # type: ignore[no-untyped-call]
+    return kept
+
+
+class _CpuDrop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keep: Tensor, rate: float) -> Tensor:
+        ctx.save_for_backward(keep)
+        ctx.rate = rate
+        out = torch.empty(x.shape)
+        _drop(x.detach().contiguous().numpy(), keep.numpy(), np.float32(1 - rate), out.numpy())
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (keep,) = ctx.saved_tensors
+        return drop(grad, keep, ctx.rate), None, None
+
+
+@jit_in_order
+def _drop(x: F32, keep: Mask, rest: np.float32, out: F32) -> None:
+    """Write ``x / rest`` where `keep`, else 0, [n, d]; a quotient, which `jit` would not keep."""
+    for i in numba.prange(x.shape[0]):
+        for k in range(x.shape[1]):
+            out[i, k] = x[i, k] / rest if keep[i, k] else np.float32(0)
 
 
 def dropout(x: Tensor, rate: float, key: int, rows: Tensor | None = None) -> Tensor:
@@ -31,11 +79,11 @@ def dropout(x: Tensor, rate: float, key: int, rows: Tensor | None = None) -> Ten
     keep = np.empty(x.shape, np.bool_)
     listed = np.arange(len(x)) if rows is None else rows.cpu().numpy()
     _keep(key, round(rate * 2**32), listed, keep)
-    return x * torch.from_numpy(keep).to(x.device) / (1 - rate)
+    return drop(x, torch.from_numpy(keep).to(x.device), rate)
 
 
 @jit
-def _keep(key: int, below: int, rows: npt.NDArray[np.int64], out: npt.NDArray[np.bool_]) -> None:
+def _keep(key: int, below: int, rows: npt.NDArray[np.int64], out: Mask) -> None:
     """Write which entries stay, [n, d]: those whose 32 hashed bits are not below `below`."""
     stream = mix(np.uint64(key))
     for r in numba.prange(out.shape[0]):
