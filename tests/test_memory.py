@@ -13,10 +13,12 @@ import torch
 from bslbench import memory
 if sys.argv[1] == "keep":
     memory.keep_freed()
-for step in range(10):
+faults = []
+for step in range(30):  # the heap takes a few steps until a freed block is where one is asked for
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.zeros(1 << 24).sum()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(faults))
 """
 
 
