@@ -37,7 +37,8 @@ GENTLE: dict[str, dict[str, float]] = {
     "simce": {"margin": 0.5, "n_negatives": 3},
     "warp": {"margin": 0.1},
     "sl_at_k": {"tau_w": 3.0},
-    # Its margin sharpens every step: the few that 20 draws leave out would decide.
+    # All degrees are alike: its popularity branch has no gradient but rounding, which Adam follows
+    # to any margin, and under a wide one 20 draws are too few.
     "bc": {"n_negatives": 100},
     "llpauc": {"alpha": 1.0, "beta": 1.0},
     # Items alike in whom they are for should not be pushed far apart.

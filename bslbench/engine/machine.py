@@ -63,6 +63,7 @@ def bits_rest_on() -> dict[str, str]:
     }
 
 
+@lru_cache
 def environment() -> dict[str, Any]:
     """Return what a result was made on: versions, processor, threads, revision, verdict rules."""
     return bits_rest_on() | {

@@ -20,7 +20,7 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 def jit(function: Kernel) -> Kernel:
     """Compile for all threads at the first call; later processes load it from numba's cache."""
-    return cast(Kernel, numba.njit(parallel=True, fastmath=True, cache=True, nogil=True)(function))
+    return _compiled(function, fastmath=True)
 
 
 def jit_in_order(function: Kernel) -> Kernel:
@@ -29,7 +29,11 @@ def jit_in_order(function: Kernel) -> Kernel:
     Free to reorder, the process that compiles a kernel and those that load it from the cache may
     come to different bits: the one runs code optimised once, the others twice.
     """
-    compiled = numba.njit(parallel=True, fastmath={"contract"}, cache=True, nogil=True)(function)
+    return _compiled(function, fastmath={"contract"})
+
+
+def _compiled(function: Kernel, fastmath: bool | set[str]) -> Kernel:
+    compiled = numba.njit(parallel=True, fastmath=fastmath, cache=True, nogil=True)(function)
     return cast(Kernel, compiled)
 
 
