@@ -100,12 +100,38 @@ def test_a_pack_is_the_same_bytes_and_gives_the_same_tables(
     assert shown.rows == copied.rows
 
 
+def test_equal_files_are_in_it_once(packed: bytes) -> None:
+    pack = read_pack(packed, "it")
+    places = [f"runs/{cell.id}/ranks.npz" for cell in pack.cells if cell.loss == "popularity"]
+    assert len({pack.files[place] for place in places}) == 1 < len(places)
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert [name for name in archive.namelist() if name in places] == places[:1]
+    manifest = json.loads(zipfile.ZipFile(io.BytesIO(packed)).read("pack.json"))
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as old:  # as version 1 wrote it
+        old.writestr("pack.json", json.dumps(manifest | {"pack": 1}))
+        for path, content in pack.files.items():
+            old.writestr(path, content)
+    assert read_pack(whole.getvalue(), "it").files == pack.files
+
+
+def lacking(packed: bytes) -> bytes:
+    """A pack without one of its files."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(packed)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            if name != "grid/runs.csv":
+                new.writestr(name, old.read(name))
+    return out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda p: p[:500], "cannot be read as a pack"),
         (lambda p: b"", "cannot be read as a pack"),
         (lambda p: changed(p, "grid/runs.csv", lambda b: b + b"\n", False), "grid/runs.csv is not"),
+        (lacking, "grid/runs.csv is not the file that was packed"),
         (
             lambda p: changed(
                 p, "pack.json", lambda b: b.replace(b'"protocol": 1', b'"protocol": 2'), 0
@@ -113,8 +139,8 @@ def test_a_pack_is_the_same_bytes_and_gives_the_same_tables(
             "made under version 2 of the protocol, this is version 1",
         ),
         (
-            lambda p: changed(p, "pack.json", lambda b: b.replace(b'"pack": 1', b'"pack": 9'), 0),
-            "a pack of version 9, not 1",
+            lambda p: changed(p, "pack.json", lambda b: b.replace(b'"pack": 2', b'"pack": 9'), 0),
+            "a pack of version 9, not 2",
         ),
     ],
 )

@@ -2,24 +2,27 @@
 
 A zip archive. ``pack.json`` says what it is and has the sha256 of every other file: the grid's
 folder under ``grid/``, and of each run settings, versions, metrics and ranks under ``runs/<id>/``.
+Files of equal bytes, such as the ranks of a reference that draws nothing, are in the archive once,
+under the first of their paths.
 """
 
 import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from bslbench import __version__
 from bslbench.config import PROTOCOL, Cell, read_toml
 from bslbench.engine.store import Store, sha256, write_atomically, writing
 from bslbench.errors import ConfigError, DataError, suggest
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, VERSION)
+"""Version 1 had equal files once for each path, which reads the same."""
 MANIFEST = "pack.json"
 OF_GRID = ("grid.toml", "metrics.csv", "runs.csv", "study.toml", "trials.csv", "tuned.toml")
 """Of a grid's folder; the last three if it was tuned."""
@@ -119,18 +122,23 @@ def pack_grid(results: Path, grid: str) -> bytes:
     for run_id in ids:
         files |= {f"runs/{run_id}/{name}": store.run(run_id).file(name) for name in OF_RUN}
     content = {path: file.read_bytes() for path, file in sorted(files.items())}
+    sums = {path: sha256(data) for path, data in content.items()}
+    first = {digest: path for path, digest in reversed(sums.items())}
     manifest = {
         "pack": VERSION,
         "grid": grid,
         "protocol": PROTOCOL,
         "bslbench": __version__,
-        "files": {path: sha256(data) for path, data in content.items()},
+        "files": sums,
     }
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as out:
-        for path, data in {MANIFEST: json.dumps(manifest, indent=1).encode(), **content}.items():
+        out.writestr(
+            zipfile.ZipInfo(MANIFEST), json.dumps(manifest, indent=1), zipfile.ZIP_DEFLATED
+        )
+        for path in sorted(first.values()):
             kind = zipfile.ZIP_STORED if path.endswith(".npz") else zipfile.ZIP_DEFLATED
-            out.writestr(zipfile.ZipInfo(path), data, kind)
+            out.writestr(zipfile.ZipInfo(path), content[path], kind)
     return archive.getvalue()
 
 
@@ -144,11 +152,10 @@ def read_pack(content: bytes, where: str) -> Pack:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = [name for name in archive.namelist() if name != MANIFEST]
             manifest = json.loads(archive.read(MANIFEST))
-            if manifest["pack"] != VERSION:
+            if manifest["pack"] not in READABLE:
                 raise DataError(f"{where}: a pack of version {manifest['pack']}, not {VERSION}")
-            files = dict(_checked(archive, names, manifest["files"], where))
+            files = _checked(archive, manifest["files"], where)
             grid, protocol = str(manifest["grid"]), manifest["protocol"]
     except DataError:
         raise
@@ -162,13 +169,15 @@ def read_pack(content: bytes, where: str) -> Pack:
     return Pack(grid, files, where)
 
 
-def _checked(
-    archive: zipfile.ZipFile, names: list[str], sums: Mapping[str, Any], where: str
-) -> Iterator[tuple[str, bytes]]:
-    if sorted(names) != sorted(sums):
+def _checked(archive: zipfile.ZipFile, sums: Mapping[str, str], where: str) -> dict[str, bytes]:
+    """Return the bytes of every path that is listed, each what the manifest says."""
+    stored = {name: archive.read(name) for name in archive.namelist() if name != MANIFEST}
+    if not stored.keys() <= sums.keys():
         raise DataError(f"{where}: its files are not those that it lists")
-    for name in names:
-        content = archive.read(name)
-        if not NAMES.fullmatch(name) or sha256(content) != sums[name]:
-            raise DataError(f"{where}: {name} is not the file that was packed")
-        yield name, content
+    found = {name: sha256(data) for name, data in stored.items()}
+    contents = {found[name]: data for name, data in stored.items()}
+    for path, digest in sums.items():
+        whole = found.get(path, digest) == digest and digest in contents
+        if not (whole and NAMES.fullmatch(path)):
+            raise DataError(f"{where}: {path} is not the file that was packed")
+    return {path: contents[digest] for path, digest in sums.items()}
