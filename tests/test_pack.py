@@ -25,7 +25,9 @@ from bslbench.engine.tuning.study import Study
 from bslbench.engine.verify import Check, check_metrics, rerun
 from bslbench.errors import ConfigError, DataError
 from bslbench.report.results import Results
-from bslbench.report.tuning import latex_row, tuning_table
+from bslbench.report.tuning import latex_row, standings, tuning_table
+from bslbench.report.verdict.page import judged, page
+from bslbench.report.verdict.rules import read_rules
 from tests.test_engine import SMALL, Quiet
 from tests.test_tune import FIXED, Silent
 
@@ -98,6 +100,17 @@ def test_a_pack_is_the_same_bytes_and_gives_the_same_tables(
     check_metrics(pack, tmp_path)
     shown, copied = (tuning_table(r, n) for r, n in ((root, "study"), (tmp_path, "copy")))
     assert shown.rows == copied.rows
+
+
+def test_a_page_of_verdicts_has_the_standings_of_its_studies(root: Path) -> None:
+    full, short = tuning_table(root, "study"), standings(root, "study")
+    ranked = [[row[table.column("loss")].text for row in table.rows] for table in (full, short)]
+    assert ranked[0] == ranked[1] and ranked[0][0] == "popularity"
+    assert not {"NDCG@20", "trials"} & {column.name for column in short.columns}
+    assert short.notes[0] == "first: popularity; behind it: 2 of 2"
+    text = page(judged(root, ["study"], read_rules()))
+    assert "## Losses after equal tuning\n\n**study: after equal tuning**\n\n|" in text
+    assert "- first: popularity; behind it: 2 of 2\n" in text
 
 
 def test_equal_files_are_in_it_once(packed: bytes) -> None:

@@ -17,7 +17,7 @@ from bslbench.report.dialects import TEX
 from bslbench.report.main_table import main_table
 from bslbench.report.pairs import significance
 from bslbench.report.results import PRIMARY, Results
-from bslbench.report.significance_table import with_significance
+from bslbench.report.significance_table import MARKS, WITHIN, with_significance
 from bslbench.report.table import Column, Entry, Table
 from bslbench.report.text import sections
 
@@ -101,7 +101,61 @@ def tuning_table(results: Path, grid: str, metrics: Sequence[str] | None = None)
         If there is no such grid or metric, or it was not tuned.
     """
     made = efforts(results / grid)
-    metrics = list(dict.fromkeys(metrics or PRIMARY))
+    table = _ranking(results, grid, list(dict.fromkeys(metrics or PRIMARY)), made)
+    return replace(table, notes=(*table.notes, *_settings(made)))
+
+
+def standings(results: Path, grid: str) -> Table:
+    """Return what a study came to: the ranking by Recall@20, and who stands with its first.
+
+    Parameters
+    ----------
+    results, grid
+        As in `tuning_table`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such grid, or it was not tuned.
+    """
+    table = _ranking(results, grid, PRIMARY[:1], efforts(results / grid))
+    kept = [i for i, column in enumerate(table.columns) if column.group != "tuning"]
+    return replace(
+        table,
+        columns=tuple(table.columns[i] for i in kept),
+        rows=tuple(tuple(row[i] for i in kept) for row in table.rows),
+        notes=(*leaders(table), *table.notes),
+    )
+
+
+def leaders(table: Table) -> Iterator[str]:
+    """Say in one line which losses stand with the first; nothing if no difference was tested.
+
+    Examples
+    --------
+    >>> columns = [Column("loss"), Column("vs best")]
+    >>> rows = [["bsl", "baseline"], ["sl", Entry(-0.001, interval=(-0.002, 0.0), mark="≈")]]
+    >>> rows += [["mse", Entry(-0.01, interval=(-0.03, 0.01), mark="?")]]
+    >>> rows += [["bpr", Entry(-0.2, interval=(-0.3, -0.1))]]
+    >>> list(leaders(Table.of("study", columns, rows)))
+    ['first: bsl; within 0.5 % of it: sl; not told from it: mse; behind it: 1 of 3']
+    """
+    [place] = [i for i, column in enumerate(table.columns) if column.name == f"vs {BEST}"]
+    names = [row[table.column("loss")].text for row in table.rows]
+    tested = {name: row[place] for name, row in zip(names, table.rows, strict=True)}
+    if not any(entry.interval for entry in tested.values()):
+        return
+    parts = [f"first: {names[0]}"]
+    words = {MARKS["absent"]: f"{WITHIN} of it", MARKS["cannot be told"]: "not told from it"}
+    for mark, text in words.items():
+        if alike := [name for name in names[1:] if tested[name].mark == mark]:
+            parts.append(f"{text}: {', '.join(alike)}")
+    behind = sum(tested[name].mark == MARKS["there"] for name in names[1:])
+    yield "; ".join([*parts, f"behind it: {behind} of {len(names) - 1}"])
+
+
+def _ranking(results: Path, grid: str, metrics: Sequence[str], made: Mapping[str, Effort]) -> Table:
+    """Return the table of a study without the settings that it found."""
     plain = main_table(results, grid, metrics)
     found = significance(Results.load(results, grid), metrics)
     table = with_significance(with_baseline(plain, BEST), found)
@@ -161,6 +215,10 @@ def _notes(folder: Path, made: Mapping[str, Effort]) -> Iterator[str]:
         f"{study['startup']} of them at the same quasi-random points for all, seed "
         f"{TRIAL_SEED + study['seed']}; held fixed: {fixed}"
     )
+
+
+def _settings(made: Mapping[str, Effort]) -> Iterator[str]:
+    """Say, a line for each loss, what its best trial was and which ranges were widened."""
     for loss, effort in made.items():
         best = ", ".join(f"{name} {value}" for name, value in effort.best.items())
         wider = f"; {'; '.join(effort.widened)}" if effort.widened else ""

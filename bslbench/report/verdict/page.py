@@ -7,6 +7,7 @@ from pathlib import Path
 from bslbench.errors import ConfigError
 from bslbench.report.render import render
 from bslbench.report.table import GAP, Column, Entry, Like, Table
+from bslbench.report.tuning import standings
 from bslbench.report.verdict.findings import Finding
 from bslbench.report.verdict.judge import Verdict, judge
 from bslbench.report.verdict.pool import Pool
@@ -138,7 +139,10 @@ def _footer(pool: Pool) -> Iterator[str]:
 
 
 def page(found: Judged) -> str:
-    """Return all of it in Markdown: verdicts, places, and each rule in its own words."""
+    """Return all of it in Markdown: verdicts, places, each rule in its own words, and studies."""
+    folder = found.pool.folder
+    studies = [grid for grid in found.pool.grids if (folder / grid / "trials.csv").is_file()]
+    tables = "\n".join(render(standings(folder, grid), "markdown") for grid in studies)
     rules = "\n".join(
         f"- **{claim.rule}, {claim.name}.** {' '.join(claim.text.split())}"
         for claim in found.rules.claim
@@ -150,4 +154,5 @@ def page(found: Judged) -> str:
         f"{render(summary_table(found), 'markdown')}\n"
         f"{render(details_table(found), 'markdown')}\n"
         f"## The rules, version {found.rules.version}\n\n{rules}\n"
+        + (f"\n## Losses after equal tuning\n\n{tables}" if tables else "")
     )
