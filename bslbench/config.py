@@ -129,9 +129,12 @@ def _resolved(model: BaseModel) -> dict[str, Any]:
 
 
 class Rule(Strict):
-    """Names the cells that something is for: those of a dataset, backbone, loss or noise."""
+    """Names the cells that something is for: those of a dataset, backbone, loss or noise.
 
-    when: dict[Literal["dataset", "backbone", "loss", "noise"], str | list[str]]
+    `valid_noise` beside a noise: only where the labels that select are as noisy, or clean.
+    """
+
+    when: dict[Literal["dataset", "backbone", "loss", "noise", "valid_noise"], str | list[str]]
 
     @field_validator("when")
     @classmethod
@@ -198,6 +201,11 @@ class Grid(Strict):
         True,
         description="what fills the settings that the grid leaves open: the published ones (true), "
         "a recipe over them (fast, tuned), a file of presets, or nothing (false)",
+    )
+    noisy_presets: bool | list[bool] = Field(
+        True,
+        description="whether a noisy cell takes presets made for its noise, or those of its clean "
+        "twin; a list: both",
     )
 
     @field_validator("name")

@@ -1,5 +1,6 @@
 """Noise: what a grid may say of it, and how it is written."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -82,10 +83,39 @@ class Noise(BaseModel):
         return ",".join(f"{k}={str(v).removesuffix('.0')}" for k, v, clean in values if v != clean)
 
     @property
+    def level(self) -> str:
+        """What settings are tuned for: `text`, and whether the labels that select have it too.
+
+        Examples
+        --------
+        >>> Noise.parse("pos=0.2", "same").level
+        'pos=0.2 on noisy valid'
+        """
+        return self.text + (" on noisy valid" if self.labels == "same" else "")
+
+    @property
     def of_data(self) -> "Noise":
         """The part that changes the train split, which is all that a reference sees."""
         fneg = None if self.fneg is None else 0.0
         return self.model_copy(update={"neg": 1.0, "fneg": fneg})
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> "Noise":
+        """Return the noise whose columns, as `flat` gives them, are among these.
+
+        Examples
+        --------
+        >>> Noise.of({"noise_fneg": 0.0, "noise_hidden": True}).text
+        'fneg=0'
+        """
+        hidden = columns.get("noise_fneg", 0.0)
+        return cls(
+            pos=columns.get("noise_pos", 0.0),
+            kind=columns.get("noise_kind", "uniform"),
+            neg=columns.get("noise_neg", 1.0),
+            fneg=hidden if hidden or columns.get("noise_hidden") else None,
+            labels=columns.get("valid_noise", "clean"),
+        )
 
     def flat(self) -> dict[str, bool | float | str]:
         """Return the columns of the results; what is rarely given only where it is."""

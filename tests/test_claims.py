@@ -16,7 +16,9 @@ from bslbench.report.claims.identities import theory_table
 from bslbench.report.claims.robustness import robustness_table
 from bslbench.report.claims.temperature import temperature_table
 from bslbench.report.claims.variance import variance_table
+from bslbench.report.figures.catalogue import chart
 from bslbench.report.render import render
+from bslbench.report.results import Results
 from bslbench.report.table import Table
 from bslbench.report.tables import builder
 from tests.stores import cell, popularity, write
@@ -128,11 +130,13 @@ def test_both_sides_and_hidden_pairs_are_lines_of_their_own(tmp_path: Path) -> N
         ],
     )
     table = robustness_table(tmp_path, "trial")
-    changes = dict(zip(column(table, "noise"), column(table, "against clean"), strict=True))
+    pairs = zip(column(table, "noise"), column(table, "against clean"), strict=True)
+    changes = {noise: change for noise, change in pairs if change != ""}
     assert changes["pos=0.2, neg=5"] == pytest.approx(0.2 / 0.25 - 1)  # against pos=0.2
     assert changes["fneg=0.5"] == pytest.approx(0.21 / 0.28 - 1)  # against p = 0
     assert changes["pos=0.2"] == pytest.approx(0.25 / 0.3 - 1)
-    assert {"slope over neg, pos=0.2", "slope over fneg, hidden positives"} <= set(changes)
+    slopes = {"slope over neg, pos=0.2", "slope over fneg, hidden positives"}
+    assert slopes <= set(column(table, "noise"))
 
 
 def test_settings_are_chosen_on_valid_level_by_level(tmp_path: Path) -> None:
@@ -145,8 +149,22 @@ def test_settings_are_chosen_on_valid_level_by_level(tmp_path: Path) -> None:
     }
     store(tmp_path, made, valid=valid)
     table = robustness_table(tmp_path, "trial")
-    assert column(table, "Recall@20")[:2] == [0.3, 0.1]
-    assert any("2 others left out" in note for note in table.notes)
+    shown = zip(column(table, "noise"), column(table, "settings"), strict=True)
+    assert dict(zip(shown, column(table, "Recall@20"), strict=True)) == {
+        ("clean", "by level"): 0.3,
+        ("neg=5", "by level"): 0.1,
+        ("neg=5", "fixed"): 0.2,
+        ("slope over neg", "by level"): "",
+        ("slope over neg", "fixed"): "",
+    }
+    change = column(table, "against clean")
+    assert change[1:3] == pytest.approx([0.1 / 0.3 - 1, 0.2 / 0.3 - 1])
+    assert any("1 others left out" in note for note in table.notes)
+    panels = chart(Results.load(tmp_path, "trial"), "robustness").panels
+    assert {panel.title: panel.series[0].y for panel in panels} == {
+        "mf, by level": [0.3, 0.1],
+        "mf, fixed": [0.3, 0.2],
+    }
 
 
 def test_no_noise_no_robustness(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bslbench.backbones import BACKBONES
 from bslbench.catalog import DatasetSpec, data_dir, get, missing_files, split_name
@@ -19,6 +19,7 @@ from bslbench.noise import Noise
 from bslbench.plugins import Plugin, find
 from bslbench.references import REFERENCES
 
+T = TypeVar("T")
 GRIDS = Path(__file__).parent.parent / "grids"
 
 
@@ -56,18 +57,24 @@ def expand(
     _check_keys(grid, losses, backbones, references)
     if grid.selection == "test" and any(noise.labels == "same" for noise in grid.noises()):
         raise ConfigError(f"grid '{grid.name}': valid_noise acts on selection = \"valid\" only")
-    presets = find_presets(grid.presets, losses + backbones)
+    found = find_presets(grid.presets, losses + backbones)
+    clean = [preset for preset in found if "noise" not in preset.when]
+    chosen = [found if noisy else clean for noisy in _listed(grid.noisy_presets)]
     cells: dict[str, Cell] = {}
     for dataset in grid.datasets:
         loaded = load(dataset, data, catalog)
         made = itertools.chain(
             *(
                 _fitted(grid, presets, loaded, reference, noise)
-                for reference, noise in itertools.product(references, grid.noises())
+                for presets, reference, noise in itertools.product(
+                    chosen, references, grid.noises()
+                )
             ),
             *(
                 _trained(grid, presets, loaded, backbone, loss, noise)
-                for backbone, loss, noise in itertools.product(backbones, losses, grid.noises())
+                for presets, backbone, loss, noise in itertools.product(
+                    chosen, backbones, losses, grid.noises()
+                )
             ),
         )
         for cell in made:
@@ -92,6 +99,10 @@ def at_hand(
     ]
     left = [name for name in grid.datasets if name not in missing]
     return (grid.model_copy(update={"datasets": left}), missing) if left else (grid, [])
+
+
+def _listed(given: T | list[T]) -> list[T]:
+    return given if isinstance(given, list) else [given]
 
 
 def _reference(name: str) -> Plugin:
@@ -181,7 +192,8 @@ Names = Mapping[str, str | tuple[str, ...]]
 def _names(data: Interactions, backbone: str, loss: str, noise: Noise) -> Names:
     """Return what the rules of overrides and presets are matched with."""
     dataset = (data.name, unsplit(data.name))
-    return {"dataset": dataset, "backbone": backbone, "loss": loss, "noise": noise.text}
+    names: Names = {"dataset": dataset, "backbone": backbone, "loss": loss}
+    return {**names, "noise": noise.text, "valid_noise": noise.labels}
 
 
 def _choices(
@@ -205,7 +217,7 @@ def _choices(
             given = given | {k: v for k, v in preset.set.items() if k not in given}
             origin = dict.fromkeys(preset.set, f"{preset.source} preset") | origin
     given = {key: value for key, value in given.items() if key in known}
-    axes = [value if isinstance(value, list) else [value] for value in given.values()]
+    axes: list[list[Scalar]] = [_listed(value) for value in given.values()]
     for values, seed in itertools.product(itertools.product(*axes), grid.seed_list()):
         yield dict(zip(given, values, strict=True)), seed, {key: origin[key] for key in given}
 
@@ -241,6 +253,8 @@ def _sensible(
         raise ConfigError(f"{where}: the loss needs negatives: set a sampler and n_negatives >= 1")
     if train.optimizer == "adam_lazy" and not getattr(backbone.cls, "row_wise", False):
         raise ConfigError(f"{where}: adam_lazy needs a backbone that reads single rows, such as mf")
+    if not takes_negatives and (noise.neg != 1 or noise.fneg is not None):
+        raise ConfigError(f"{where}: noise '{noise.text}' is among negatives: the loss draws none")
     if train.sampler != "own" and (noise.neg != 1 or noise.fneg is not None):
         raise ConfigError(
             f'{where}: noise \'{noise.text}\' needs sampler = "own", not "{train.sampler}"'
@@ -254,7 +268,4 @@ def _sensible(
 
 def _excluded(cell: Cell, rule: Mapping[str, Scalar | list[Scalar]]) -> bool:
     flat = cell.flat()
-    return all(
-        key in flat and flat[key] in (value if isinstance(value, list) else [value])
-        for key, value in rule.items()
-    )
+    return all(key in flat and flat[key] in _listed(value) for key, value in rule.items())

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from statistics import fmean
 from typing import NamedTuple
 
-from bslbench.report.levels import noise_of
+from bslbench.report.levels import CLEAN, RARE, noise_of
 from bslbench.report.results import Key, Results, Run
 
 
@@ -45,7 +45,29 @@ def chosen(results: Results) -> dict[Case, list[Run]]:
     return {case: max(keys.values(), key=score) for case, keys in cases.items()}
 
 
-def tuned_away(results: Results, kept: Mapping[Case, list[Run]]) -> int:
-    """Return how many settings of the cases kept stand behind the chosen ones."""
-    keys = {(case_of(run), run.key) for run in results.runs if run.id in results.finished}
-    return sum(case in kept for case, _ in keys) - len(kept)
+def fixed(results: Results, kept: Mapping[Case, list[Run]]) -> dict[Case, list[Run]]:
+    """Return the finished runs that have, whatever their noise, the settings kept without noise."""
+
+    def settings(run: Run) -> dict[str, Hashable]:
+        return {k: v for k, v in run.fields.items() if k not in ("id", "seed", *CLEAN, *RARE)}
+
+    clean = {
+        case._replace(noise=()): settings(runs[0])
+        for case, runs in kept.items()
+        if dict(case.noise) == CLEAN
+    }
+    found: defaultdict[Case, list[Run]] = defaultdict(list)
+    for run in results.runs:
+        case = case_of(run)
+        if run.id in results.finished and settings(run) == clean.get(case._replace(noise=())):
+            found[case].append(run)
+    return dict(found)
+
+
+def tuned_away(results: Results, *shown: Mapping[Case, list[Run]]) -> int:
+    """Return how many settings of the cases shown are not."""
+    finished = [run for run in results.runs if run.id in results.finished]
+    keys = {(case_of(run), run.key) for run in finished}
+    there = {(case, run.key) for kept in shown for case, runs in kept.items() for run in runs}
+    cases = {case for case, _ in there}
+    return sum(case in cases for case, _ in keys - there)

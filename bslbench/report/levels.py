@@ -3,6 +3,8 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from bslbench.noise import Noise
+
 CLEAN: dict[str, float] = {"noise_pos": 0.0, "noise_neg": 1.0, "noise_fneg": 0.0}
 """The levels of a run without noise."""
 
@@ -15,6 +17,19 @@ CLEAN_NAME = "clean"
 def noise_of(fields: Mapping[str, Any]) -> dict[str, Hashable]:
     """Return the noise fields of a run, the levels that it does not name being clean."""
     return CLEAN | {name: fields[name] for name in (*CLEAN, *RARE) if name in fields}
+
+
+def tuned_at(settings_from: str, noise: Mapping[str, Any]) -> bool:
+    """Tell whether settings were tuned at a noise, by where they are from.
+
+    Examples
+    --------
+    >>> tuned_at("tuned (study, trial 3, at neg=5)", CLEAN | {"noise_neg": 5.0})
+    True
+    >>> tuned_at("tuned (study, trial 3)", CLEAN | {"noise_neg": 5.0})
+    False
+    """
+    return f", at {Noise.of(noise).level})" in settings_from
 
 
 def noise_text(noise: Mapping[str, Any]) -> str:

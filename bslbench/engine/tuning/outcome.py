@@ -11,6 +11,7 @@ from bslbench.engine.tuning.ledger import COLUMNS, Trial
 from bslbench.engine.tuning.proposals import best_of, widened
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError, RunFailed
+from bslbench.noise import Noise
 
 TUNED = "tuned.toml"
 
@@ -58,7 +59,7 @@ def tuned_toml(
     study: Study, entered: Sequence[Contender], trials: Mapping[str, Sequence[Trial]]
 ) -> str:
     """Return the best settings of each loss as presets, all that the study fixed among them."""
-    cell = entered[0].cell
+    cell, noise = entered[0].cell, Noise.parse(study.noise, study.valid_noise)
     lines = [
         f"# The best trial of each loss of the study {study.name}, by Recall@20 on valid.",
         f"# Data {cell.fingerprint[:12]}, protocol {cell.protocol}.",
@@ -67,11 +68,12 @@ def tuned_toml(
         best = best_of(trials[contender.name])
         if best is None:
             raise RunFailed(f"{contender.name}: no trial of study '{study.name}' was finished")
-        source = f"tuned ({study.name}, trial {best.number})"
         chosen = contender.trial(best.params)
+        at = f", at {noise.level}" if study.noise else ""
+        source = f"tuned ({study.name}, trial {best.number}{at})"
         when = {key: getattr(chosen, key) for key in ("dataset", "backbone", "loss")}
         if study.noise:
-            when["noise"] = study.noise
+            when |= {"noise": study.noise, "valid_noise": noise.labels}
         pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in when.items())
         opened = ("score_train", "score_test") if "score" in best.params else ()
         values = chosen.flat()

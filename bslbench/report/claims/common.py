@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from bslbench.report.choose import Case, chosen, tuned_away
 from bslbench.report.levels import CLEAN_NAME, noise_text
@@ -91,9 +92,10 @@ class Loaded:
         notes: Iterable[str],
         says: str = "test split",
         all_settings: bool = False,
+        beside: Mapping[Case, list[Run]] = MappingProxyType({}),
     ) -> Table:
-        """Return a table with what stands around every one."""
-        others = 0 if all_settings else tuned_away(self.results, self.kept)
+        """Return a table with what stands around every one; `beside` the settings kept it shows."""
+        others = 0 if all_settings else tuned_away(self.results, self.kept, beside)
         picked = f"of each loss the settings best on the selection split, {others} others left out"
         return Table.of(
             name,

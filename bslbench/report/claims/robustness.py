@@ -3,17 +3,16 @@
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import linear_regression
 from typing import NamedTuple
 
 from bslbench.errors import ConfigError
-from bslbench.report.choose import Case
+from bslbench.report.choose import Case, fixed
 from bslbench.report.claims.common import CASE, Loaded, n_seeds, names, over_seeds, overall
 from bslbench.report.levels import CLEAN, noise_text
 from bslbench.report.parts import mean_entry
-from bslbench.report.results import Run
+from bslbench.report.results import Results, Run
 from bslbench.report.table import Column, Like, Table
 
 AXES = {"noise_pos": "r", "noise_neg": "s", "noise_fneg": "p"}
@@ -50,13 +49,24 @@ class Axis(NamedTuple):
         return self.field.removeprefix("noise_") + (f", {others}" if others else "")
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """The runs of one loss at one level of an axis."""
 
     case: Case
     level: float
     runs: list[Run]
+
+
+BY_LEVEL, FIXED = "by level", "fixed"
+"""Settings: the best on the selection split at each level, or those that are best without noise."""
+
+
+class Line(NamedTuple):
+    """A loss along an axis, by rising level."""
+
+    loss: str
+    settings: str
+    points: list[Point]
 
 
 def axis_of(case: Case, field: str) -> Axis:
@@ -67,28 +77,57 @@ def axis_of(case: Case, field: str) -> Axis:
     return Axis(case.dataset, case.backbone, field, kind, rest)
 
 
-def lines(kept: Mapping[Case, list[Run]]) -> dict[Axis, dict[str, list[Point]]]:
-    """Return for each axis of noise the points of each loss, by rising level, the clean one too."""
+def axes(kept: Mapping[Case, list[Run]]) -> list[Axis]:
+    """Return along which kinds of noise anything varies, by dataset, backbone and kind."""
     moving = {
         axis_of(case, field)
         for case in kept
         for field, clean in CLEAN.items()
         if dict(case.noise)[field] != clean
     }
-    found: dict[Axis, dict[str, list[Point]]] = {}
-    for axis in sorted(moving, key=str):
-        points: defaultdict[str, list[Point]] = defaultdict(list)
-        for case, runs in kept.items():
-            level = float(str(dict(case.noise)[axis.field]))
-            own = axis_of(case, axis.field)
-            if own == axis or (level == CLEAN[axis.field] and own._replace(kind=axis.kind) == axis):
-                points[case.loss].append(Point(case, level, runs))
-        found[axis] = {
-            loss: sorted(each, key=lambda p: p.level)
-            for loss, each in points.items()
-            if len(each) > 1
-        }
-    return {axis: losses for axis, losses in found.items() if losses}
+    places, fields = [case.dataset for case in kept], list(AXES)
+    return sorted(
+        moving,
+        key=lambda axis: (
+            places.index(axis.dataset),
+            axis.backbone,
+            fields.index(axis.field),
+            axis.kind,
+            axis.rest,
+        ),
+    )
+
+
+def along(axis: Axis, kept: Mapping[Case, list[Run]]) -> dict[str, list[Point]]:
+    """Return the points of each loss on an axis, by rising level, the clean one too."""
+    points: defaultdict[str, list[Point]] = defaultdict(list)
+    for case, runs in kept.items():
+        level = float(str(dict(case.noise)[axis.field]))
+        own = axis_of(case, axis.field)
+        if own == axis or (level == CLEAN[axis.field] and own._replace(kind=axis.kind) == axis):
+            points[case.loss].append(Point(case, level, runs))
+    return {
+        loss: sorted(each, key=lambda point: point.level)
+        for loss, each in points.items()
+        if len(each) > 1
+    }
+
+
+def lines(results: Results, kept: Mapping[Case, list[Run]]) -> dict[Axis, list[Line]]:
+    """Return for each axis the losses with two levels on it.
+
+    A loss whose best settings change with the level has a second line, of those that are best
+    without noise, if these were run.
+    """
+    still = fixed(results, kept)
+    found: dict[Axis, list[Line]] = {}
+    for axis in axes(kept):
+        best, same = along(axis, kept), along(axis, still)
+        own = [Line(loss, BY_LEVEL, best[loss]) for loss in best if best[loss] != same.get(loss)]
+        own += [Line(loss, FIXED, same[loss]) for loss in best if loss in same]
+        if own:
+            found[axis] = sorted(own, key=lambda line: list(best).index(line.loss))
+    return found
 
 
 def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = None) -> Table:
@@ -110,6 +149,7 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
     shares = loaded.recorded("false_negative_share")
     columns = [
         *CASE,
+        Column("settings"),
         Column("seeds"),
         Column("false negatives", spec=".1%"),
         Column(metric, better="higher"),
@@ -117,16 +157,17 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
         Column("slope", spec="+.3f", better="higher"),
     ]
     rows: list[list[Like]] = []
-    for axis, losses in lines(loaded.kept).items():
-        levels = sorted({point.level for points in losses.values() for point in points})
-        for level in levels:
-            for points in losses.values():
-                for point in (p for p in points if p.level == level):
-                    rows.append([*_level(loaded, axis, points, point, values, shares), ""])
-        for loss, points in losses.items():
-            slopes = _slopes(axis, points, values, shares)
-            given: list[Like] = [axis.dataset, axis.backbone, f"slope over {axis.name}", loss]
-            rows.append([*given, str(len(slopes)), "", "", "", mean_entry(slopes)])
+    for axis, own in lines(loaded.results, loaded.kept).items():
+        for level in sorted({point.level for line in own for point in line.points}):
+            shown: list[Point] = []
+            for line in own:
+                for point in (p for p in line.points if p.level == level and p not in shown):
+                    rows.append([*_level(axis, line, point, values, shares), ""])
+                    shown.append(point)
+        for line in own:
+            slopes = _slopes(axis, line.points, values, shares)
+            given: list[Like] = [axis.dataset, axis.backbone, f"slope over {axis.name}", line.loss]
+            rows.append([*given, line.settings, str(len(slopes)), "", "", "", mean_entry(slopes)])
     if not rows:
         raise ConfigError(f"grid '{grid}' has no loss with finished runs at two levels of noise")
     return loaded.table(
@@ -139,20 +180,22 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
             f"slope: of log {metric} over the level by least squares, per seed: over r for "
             "positives, over the share s of false negatives for neg, over p for fneg; nearer to 0 "
             "is more robust",
+            f"settings: {BY_LEVEL}, the best on the selection split at each level; {FIXED}, at all "
+            "levels those that are best without noise",
         ],
+        beside=fixed(loaded.results, loaded.kept),
     )
 
 
 def _level(
-    loaded: Loaded,
     axis: Axis,
-    points: Sequence[Point],
+    line: Line,
     point: Point,
     values: Mapping[str, float],
     shares: Mapping[str, float],
 ) -> Iterator[Like]:
     """Yield the row of one loss at one level, but for its slope."""
-    clean = next((p for p in points if p.level == CLEAN[axis.field]), None)
+    clean = next((p for p in line.points if p.level == CLEAN[axis.field]), None)
     base = {run.seed: values[run.id] for run in clean.runs if run.id in values} if clean else {}
     change = {
         run.seed: values[run.id] / base[run.seed] - 1
@@ -160,6 +203,7 @@ def _level(
         if run.id in values and base.get(run.seed)
     }
     yield from names(point.case)
+    yield line.settings
     yield n_seeds(point.runs)
     yield over_seeds(point.runs, shares)
     yield over_seeds(point.runs, values)

@@ -9,7 +9,7 @@ from statistics import fmean
 from bslbench.errors import ConfigError
 from bslbench.report.choose import Case, case_of
 from bslbench.report.claims.common import CASE, Loaded, n_seeds, names, over_seeds, overall
-from bslbench.report.claims.robustness import lines
+from bslbench.report.claims.robustness import along, axes
 from bslbench.report.results import Results, Run
 from bslbench.report.table import Column, Like, Table
 from bslbench.theory import law_correlation, lawful_tau
@@ -84,8 +84,8 @@ def _negatives(
     kept: Mapping[Case, list[Run]], shares: Mapping[str, float]
 ) -> Iterator[tuple[str, Law]]:
     """Yield each loss's levels of `neg`, and where it is."""
-    for axis, losses in lines(kept).items():
-        for loss, points in losses.items() if axis.field == "noise_neg" else ():
+    for axis in axes(kept):
+        for loss, points in along(axis, kept).items() if axis.field == "noise_neg" else ():
             law = {
                 point.case: (fmean(own), float(point.runs[0].fields["tau"]))
                 for point in points

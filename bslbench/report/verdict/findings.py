@@ -107,8 +107,8 @@ def allowed(gain: Gain, arms: Sequence[Arm], seeds: int) -> Gain:
     if missing:
         return replace(gain, state="cannot be told", missing="; ".join(missing))
     if gain.state == "cannot be told":
-        needed = f"{gain.seeds_needed} seeds" if gain.seeds_needed else "more users"
-        return replace(gain, missing=f"about {needed}")
+        needed = f"about {gain.seeds_needed} seeds" if gain.seeds_needed else "more users"
+        return replace(gain, missing=needed)
     return gain
 
 
