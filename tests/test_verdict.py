@@ -14,6 +14,7 @@ from bslbench.engine.store import Store, csv_text
 from bslbench.errors import ConfigError
 from bslbench.evaluation.metrics import per_user
 from bslbench.evaluation.ranks import Ranks
+from bslbench.noise import Noise
 from bslbench.report.verdict.findings import Finding
 from bslbench.report.verdict.judge import verdict
 from bslbench.report.verdict.noisy import slopes
@@ -44,7 +45,7 @@ class Lab:
         gini=0.7,
         ratio=0.2,
         rules=1,
-        settings_from="tuned (study, trial 3)",
+        settings_from=None,
         share="",
         ranks=True,
         by_seed=lambda seed: 0.0,
@@ -53,6 +54,8 @@ class Lab:
         """Add the runs of one loss: `recall` on test, `valid` on valid, and so on."""
         fields = {"dataset": "movielens-1m", "score_train": "cosine", "n_negatives": 800} | fields
         fields = {"score_test": "cosine", "fingerprint": "f" * 64, "protocol": 1} | fields
+        level = Noise.of(fields).level
+        made = f"tuned (study, trial 3{level and f', at {level}'})"
         for seed in range(seeds):
             own = cell(loss, seed, **fields)
             kept = self.ranks(own, recall + by_seed(seed), ranks)
@@ -68,7 +71,11 @@ class Lab:
             self.add(own, "test", "Gini", 20, gini)
             self.add(own, "train", "NegVar", 0, ratio + noise * ratio)
             self.add(own, "train", "Gap", 0, 1.0)
-            record = {"run_id": own["id"], "status": "finished", "settings_from": settings_from}
+            record = {
+                "run_id": own["id"],
+                "status": "finished",
+                "settings_from": settings_from or made,
+            }
             record |= {"rules": rules, "false_negative_share": share}
             self.records.append(record | {k: own[k] for k in ("dataset", "fingerprint")})
         return self
@@ -293,6 +300,43 @@ def test_the_slope_over_false_negatives(lab):
     assert (one.judgement, one.counts) == ("holds", "2 there")
     gain = one.findings[0].gain
     assert gain.against == "mse" and gain.value == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_slope_takes_settings_tuned_at_each_level(lab):
+    for loss in ("sl", *OTHERS):
+        kind = {"axis": "noise_neg", "clean": 1.0, "levels": (3.0, 10.0), "shares": NEG}
+        carried = {"settings_from": "tuned (study, trial 3)"} if loss == "sl" else {}
+        noisy(lab, loss, 1.0 + (loss != "sl"), "yelp2018", **kind, **carried)
+    [finding] = of(lab.judged(), "noisy negatives").findings
+    assert (finding.state, finding.gain.missing) == (
+        "cannot be told",
+        "settings of sl that were tuned at neg=3; settings of sl that were tuned at neg=10",
+    )
+
+
+def test_another_length_or_batch_is_no_search(lab):
+    for epochs in (10, 20):
+        standard(lab, settings_from="default", epochs=epochs, batch_size=1024)
+    for size in (1024, 2048):
+        standard(lab, settings_from="grid", dataset="yelp2018", batch_size=size, n_negatives=size)
+    one = of(lab.judged(), "accuracy")
+    assert [finding.state for finding in one.findings] == ["cannot be told"] * 2
+    assert "settings of sl that were tuned" in one.findings[0].gain.missing
+
+
+def test_only_runs_of_one_length_are_compared(lab):
+    standard(lab, sl=0.15, epochs=16, batch_size=4096)
+    lab.arm("sl", 0.4, epochs=1000, batch_size=4096)  # better, but nothing else ran so long
+    standard(lab, sl=0.4, seeds=5, epochs=50, batch_size=1024)  # nor with as many seeds
+    [finding] = of(lab.judged(), "accuracy").findings
+    assert finding.state == "reversed" and finding.gain.value == pytest.approx(-0.25, abs=0.02)
+
+
+def test_of_two_lengths_that_tell_the_better_one_counts(lab):
+    standard(lab, sl=0.15, epochs=16, batch_size=4096)
+    standard(lab, sl=0.25, epochs=40, batch_size=4096)
+    [finding] = of(lab.judged(), "accuracy").findings
+    assert finding.state == "there"
 
 
 def test_a_slope_takes_three_levels(lab):

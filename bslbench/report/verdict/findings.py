@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bslbench.evaluation.statistics import Estimate, Word, seeds_needed, told
+from bslbench.noise import Noise
 from bslbench.report.significance import Comparison
 from bslbench.report.verdict.pool import Arm, Place
 
@@ -102,14 +103,19 @@ def allowed(gain: Gain, arms: Sequence[Arm], seeds: int) -> Gain:
     if gain.missing:
         return gain
     missing = [] if gain.n_seeds >= seeds else [f"{gain.n_seeds} of {seeds} seeds"]
-    untuned = dict.fromkeys(arm.loss for arm in arms if not arm.tuned)
-    missing += [f"settings of {loss} that were tuned" for loss in untuned]
+    missing += dict.fromkeys(_tuned(arm) for arm in arms if not arm.tuned)
     if missing:
         return replace(gain, state="cannot be told", missing="; ".join(missing))
     if gain.state == "cannot be told":
         needed = f"about {gain.seeds_needed} seeds" if gain.seeds_needed else "more users"
         return replace(gain, missing=needed)
     return gain
+
+
+def _tuned(arm: Arm) -> str:
+    """Say what an arm lacks: settings tuned at its own noise."""
+    level = Noise.of(arm.fields).level
+    return f"settings of {arm.loss} that were tuned" + (f" at {level}" if level else "")
 
 
 def decided(place: Place, gains: Sequence[Gain]) -> Finding:

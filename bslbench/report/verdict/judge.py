@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bslbench.report.levels import CLEAN
 from bslbench.report.verdict.findings import Finding
 from bslbench.report.verdict.measures import MEASURES
-from bslbench.report.verdict.pool import Pool
+from bslbench.report.verdict.noisy import levels
+from bslbench.report.verdict.pool import Place, Pool
 from bslbench.report.verdict.rules import Claim, Rules, base_of
 
 Judgement = Literal["holds", "does not hold", "mixed", "cannot be told"]
@@ -42,8 +44,20 @@ def judge(pool: Pool, rules: Rules) -> Iterator[Verdict]:
     """Yield the verdict on each claim, in the order of the rules."""
     for claim in rules.claim:
         places = pool.places([claim.loss, *claim.against])
-        measured = (MEASURES[claim.measure](pool, rules, claim, place) for place in places)
+        measured = (
+            MEASURES[claim.measure](_compared(pool, rules, claim, place), rules, claim, place)
+            for place in places
+        )
         yield verdict(claim, [finding for finding in measured if finding], rules.datasets)
+
+
+def _compared(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Pool:
+    """Return the runs that may be held against each other; identities are of one model."""
+    if claim.tolerance is not None:
+        return pool
+    noises = levels(pool, place, claim.axis, claim.most).values() if claim.axis else [CLEAN]
+    seeds = rules.seeds_for(claim, place.dataset)
+    return pool.alike(place, [claim.loss, *claim.against], noises, seeds=seeds)
 
 
 def verdict(claim: Claim, findings: Sequence[Finding], datasets: int) -> Verdict:

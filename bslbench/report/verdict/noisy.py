@@ -132,19 +132,28 @@ def temperature(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding
     assert claim.axis is not None
     seeds = rules.seeds_for(claim, place.dataset)
     noises = levels(pool, place, claim.axis, claim.most)
-    swept: dict[float, list[Arm]] = {}
-    for level, noise in noises.items():
-        arms = pool.arms(place, claim.loss, noise)
-        taus = sorted({arm.fields["tau"] for arm in arms if "tau" in arm.fields})
-        best = [pool.best(place, claim.loss, noise, {"tau": tau}, seeds=seeds) for tau in taus]
-        if len(taus) > 1:
-            swept[level] = [arm for arm in best if arm]
+    tried = {
+        level: {a.fields["tau"] for a in pool.arms(place, claim.loss, noise) if "tau" in a.fields}
+        for level, noise in noises.items()
+    }
+    tried = {level: taus for level, taus in tried.items() if len(taus) > 1}
+    common = sorted(set.intersection(*tried.values())) if tried else []
+    swept = {
+        level: [
+            arm
+            for tau in common
+            if (arm := pool.best(place, claim.loss, noises[level], {"tau": tau}, seeds=seeds))
+        ]
+        for level in tried
+    }
     if len(swept) < 2:
         return None
     against = "the law"
     if len(swept) < claim.levels:
         lacking = f"{len(swept)} of {claim.levels} levels with several temperatures"
         return decided(place, [not_told(against, lacking)])
+    if len(common) < 2:
+        return decided(place, [not_told(against, "temperatures that all levels have")])
     arms = [arm for each in swept.values() for arm in each]
     shared = sorted(set.intersection(*(set(arm.runs) for arm in arms)))
     if len(shared) < 2:

@@ -2,20 +2,25 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from bslbench.config import REFERENCE, Scalar
+from bslbench.config import REFERENCE, Scalar, TrainSettings
 from bslbench.engine.store import Run as Folder
 from bslbench.engine.store import Store
-from bslbench.report.levels import CLEAN, noise_of
+from bslbench.report.levels import CLEAN, noise_of, tuned_at
 from bslbench.report.results import Results, Run
 from bslbench.report.verdict.rules import Rules, base_of
 
 TUNED = ("published", "tuned", "trial")
 """How `settings_from` begins for settings that somebody has searched."""
+LENGTH = ("epochs", "batch_size")
+"""The settings that say how long a run is: only runs that are alike in them are compared."""
+FRAME = TrainSettings.model_fields.keys() - {"lr", "l2", "dropout", "scale"}
+"""The settings that are no search when they differ: those of a grid, not of a loss."""
 
 
 class Place(NamedTuple):
@@ -130,11 +135,51 @@ class Pool:
             ):
                 settings = {k: v for k, v in run.fields.items() if k not in ("id", "seed")}
                 found[repr(sorted(settings.items()))][run.seed] = run
-        searched = len(found) > 1
+        searched = len({_searchable(runs) for runs in found.values()}) > 1
         return [Arm(loss, runs, searched or self._tuned(runs.values())) for runs in found.values()]
 
     def _tuned(self, runs: Iterable[Run]) -> bool:
-        return all(self.recorded(run, "settings_from").startswith(TUNED) for run in runs)
+        """Tell whether settings were searched for, those of noisy runs at their own noise."""
+        return all(
+            (source := self.recorded(run, "settings_from")).startswith(TUNED)
+            and (noise_of(run.fields) == CLEAN or tuned_at(source, run.fields))
+            for run in runs
+        )
+
+    def alike(
+        self,
+        place: Place,
+        losses: Sequence[str],
+        noises: Iterable[Mapping[str, Any]],
+        *,
+        seeds: int,
+    ) -> "Pool":
+        """Return the pool with the runs of one length alone: the one that tells most.
+
+        It has most of these losses at most of these levels of noise with `seeds` runs; of several
+        such the one at which the first loss is best on the split that selects.
+        """
+        by_length: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
+        for run in self.runs:
+            if Place(run.dataset, run.key.backbone) == place:
+                by_length[tuple(run.fields.get(key) for key in LENGTH)].append(run)
+        levels = list(noises)
+
+        def tells(pool: Pool) -> tuple[int, int, float]:
+            arms = [
+                pool.best(place, loss, noise, seeds=seeds) for loss in losses for noise in levels
+            ]
+            there = [arm for arm in arms if arm]
+            own = [pool.selected(arm) for arm in there if arm.loss == losses[0]]
+            enough = sum(len(arm.runs) >= seeds for arm in there)
+            return enough, len(there), max(own, default=0.0)
+
+        return max(map(self._of, by_length.values()), key=tells, default=self)
+
+    def _of(self, runs: list[Run]) -> "Pool":
+        narrowed = copy(self)
+        narrowed.runs = runs
+        return narrowed
 
     def best(
         self,
@@ -159,6 +204,12 @@ class Pool:
         return fmean(
             self.value(run, "Recall@20", run.selection) or 0.0 for run in arm.runs.values()
         )
+
+
+def _searchable(runs: Mapping[int, Run]) -> str:
+    """Return the settings of an arm that a search may have varied."""
+    fields = next(iter(runs.values())).fields
+    return repr(sorted((k, v) for k, v in fields.items() if k not in {"id", "seed", *FRAME}))
 
 
 def _no_evidence(run: Run, rules: Rules) -> str:
