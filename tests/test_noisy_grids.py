@@ -9,8 +9,13 @@ import pytest
 from bslbench.config import Cell, Noise
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options, split_of
-from bslbench.engine.store import Store
+from bslbench.engine.store import Store, sources
+from bslbench.engine.tuning.contenders import contenders
+from bslbench.engine.tuning.ledger import Trial
+from bslbench.engine.tuning.outcome import tuned_toml
+from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError
+from bslbench.report.levels import tuned_at
 from tests.test_engine import SMALL, grid, rows, run
 
 
@@ -55,6 +60,45 @@ def test_settings_by_level_of_noise() -> None:
     assert [cell.loss_params["tau"] for cell in expand(asked)] == [0.3, 0.2, 0.2]
 
 
+def test_presets_of_a_level_of_noise_hold_there_or_are_left_aside(tmp_path: Path) -> None:
+    presets = tmp_path / "presets.toml"
+    whens = ['loss = "sl"', 'noise = "pos=0.2"', 'noise = "pos=0.2", valid_noise = "same"']
+    presets.write_text(
+        "".join(
+            f'[[preset]]\nsource = "mine"\nwhen = {{ {when} }}\nset = {{ tau = {tau} }}\n'
+            for when, tau in zip(whens, (0.3, 0.4, 0.5), strict=True)
+        )
+    )
+
+    def temperatures(noisy: bool | list[bool]) -> list[tuple[str, Any]]:
+        both: dict[str, Any] = {"noise": ["", "pos=0.2"], "valid_noise": ["clean", "same"]}
+        made = expand(grid(presets=str(presets), noisy_presets=noisy, **both))
+        return [(cell.noise.level, cell.loss_params["tau"]) for cell in made]
+
+    own = [("", 0.3), ("pos=0.2", 0.4), ("pos=0.2 on noisy valid", 0.5)]
+    carried = [("", 0.3), ("pos=0.2", 0.3), ("pos=0.2 on noisy valid", 0.3)]
+    assert temperatures(True) == own
+    assert temperatures(False) == carried
+    assert temperatures([True, False]) == [*own, *carried[1:]]
+
+
+def test_a_study_of_noise_makes_presets_for_that_noise(tmp_path: Path) -> None:
+    content = {"name": "study", "dataset": SMALL, "losses": ["sl"], "references": ["itemknn"]}
+    noise = {"noise": "pos=0.2", "valid_noise": "same"}
+    study = Study.model_validate(content | noise | {"set": {"epochs": 2, "dim": 8}})
+    entered = contenders(study)
+    best = {c.name: [Trial(0, {}, "id", "complete", {0: 0.1}, 1.0)] for c in entered}
+    (tmp_path / "tuned.toml").write_text(tuned_toml(study, entered, best))
+    both: dict[str, Any] = {"noise": ["", "pos=0.2"], "valid_noise": ["clean", "same"]}
+    made = expand(grid(presets=str(tmp_path / "tuned.toml"), **both))
+    assert [sources(cell.origin) for cell in made] == [
+        "grid",
+        "grid",
+        "tuned (study, trial 0, at pos=0.2 on noisy valid)",
+    ]
+    assert [tuned_at(sources(cell.origin), cell.flat()) for cell in made] == [False, False, True]
+
+
 def test_presets_hold_for_other_splits_of_a_dataset(tmp_path: Path) -> None:
     presets = tmp_path / "presets.toml"
     presets.write_text(
@@ -69,6 +113,10 @@ def test_presets_hold_for_other_splits_of_a_dataset(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"noise": ["neg=5"], "set": {"sampler": "pool"}}, 'needs sampler = "own", not "pool"'),
+        (
+            {"losses": ["full_softmax"], "noise": ["neg=5"]},
+            "noise 'neg=5' is among negatives: the loss draws none",
+        ),
         ({"noise": ["fneg=0"], "set": {"sampler": "in_batch"}}, "'fneg=0' needs sampler"),
         (
             {"noise": ["pos=1"], "valid_noise": "same", "selection": "test"},
