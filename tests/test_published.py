@@ -4,6 +4,7 @@ import pytest
 
 from bslbench.backbones import BACKBONES
 from bslbench.config import REFERENCE
+from bslbench.engine.presets import find_presets
 from bslbench.errors import ConfigError
 from bslbench.losses import LOSSES
 from bslbench.report.published import published_table, read_published
@@ -107,6 +108,38 @@ def test_a_grid_without_published_figures_says_so(tmp_path) -> None:
     assert "there is no published figure for this grid's datasets and metrics" in table.notes
 
 
+def test_each_run_of_a_published_pair_stands_beside_its_own_figure(tmp_path) -> None:
+    scored = [
+        run
+        for rho in (1.0, 1.1, 1.2)
+        for run in seeds([rho / 10], "bsl_inbatch", selection="test", rho=rho)
+    ]
+    scored += seeds([0.07], "bsl_reweight", selection="test", backbone="lightgcn", rho=1.12)
+    write(tmp_path, scored)
+    table = published_table(tmp_path, "trial", ["Recall@20"])
+    theirs = {
+        label: published.value
+        for label, ours, published in show(table, "ours", "published")
+        if ours.value is not None
+    }
+    assert theirs == {
+        "mf bsl_inbatch rho=1.0": 0.07212,  # which is what the published code calls SL
+        "mf bsl_inbatch rho=1.1": 0.07245,
+        "mf bsl_inbatch rho=1.2": None,
+        "lightgcn bsl_reweight": 0.07444,
+    }
+    not_run = [label for label, ours, _ in show(table, "ours", "published") if ours.value is None]
+    assert "lightgcn sl" in not_run and not_run.count("mf sl") == 1  # that of the plot
+
+
+def test_a_figure_stands_for_plain_sl_too(tmp_path) -> None:
+    scored = seeds([0.07], "sl", selection="test")
+    write(tmp_path, scored + seeds([0.071], "bsl_inbatch", selection="test", rho=1.0))
+    table = published_table(tmp_path, "trial", ["NDCG@20"])
+    theirs = [row[table.column("published", "NDCG@20")].value for row in table.rows]
+    assert theirs[:4] == [0.05918, 0.0592, 0.05918, 0.0592]
+
+
 def test_a_wrong_file_is_named(tmp_path, figures) -> None:
     with pytest.raises(ConfigError, match="say 'published', or name a TOML file"):
         read_published("publisht")
@@ -118,11 +151,22 @@ def test_a_wrong_file_is_named(tmp_path, figures) -> None:
         read_published(str(figures))
 
 
+def preset_rho(figure):
+    """Return the rho that the presets give to a figure's runs."""
+    names = {"dataset": figure.dataset, "backbone": figure.backbone, "loss": figure.loss}
+    return next(p.set["rho"] for p in find_presets(True, []) if p.matches(**names, noise=""))
+
+
 def test_our_collection_is_whole() -> None:
     collection = read_published("published")
     names = {(f.backbone, f.loss): f.values for f in collection.figure if f.source == "log"}
     assert names["mf", "sl"]["Recall@20"] == 0.07212
     assert names["lightgcn", "bsl_reweight"]["NDCG@20"] == 0.06171
     assert {f.source for f in collection.figure} == set(collection.sources)
+    for figure in (f for f in collection.figure if f.source == "log"):
+        if figure.loss == "sl":
+            assert figure.also.settings == {"rho": 1.0}
+        else:
+            assert figure.settings == {"rho": preset_rho(figure)}
     known = {(b, loss) for b in (*BACKBONES, REFERENCE) for loss in LOSSES}
     assert set(names) <= known  # else they would stand beside nothing

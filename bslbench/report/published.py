@@ -19,27 +19,37 @@ from bslbench.report.table import GAP, Column, Entry, Like, Table
 OURS = Path(__file__).parent.parent / "published.toml"
 
 
-class Figure(Strict):
+class Kind(Strict):
+    """A loss, and settings of it."""
+
+    loss: str
+    settings: dict[str, Scalar] = Field({})
+
+    def includes(self, run: Run) -> bool:
+        """Tell whether a run is of this loss and these settings."""
+        return run.key.loss == self.loss and self.settings.items() <= run.fields.items()
+
+
+class Figure(Kind):
     """A result that others have published.
 
-    It stands for the runs of its dataset, backbone and loss whose fields are as in `settings`.
+    It stands for the runs of its dataset and backbone that are of its loss and settings, or of
+    those of `also`: of what the same training is called elsewhere.
     """
 
     source: str
     dataset: str
     backbone: str
-    loss: str
+    also: Kind | None = None
     selection: Selection
-    settings: dict[str, Scalar] = Field({})
     values: dict[str, float]
 
     def stands_for(self, run: Run) -> bool:
         """Tell whether a run is of the kind that the figure was published for, without noise."""
-        names = (run.dataset, run.key.backbone, run.key.loss)
         return (
-            names == (self.dataset, self.backbone, self.loss)
+            (run.dataset, run.key.backbone) == (self.dataset, self.backbone)
             and noise_of(run.fields) == CLEAN
-            and all(run.fields.get(key) == value for key, value in self.settings.items())
+            and (self.includes(run) or (self.also is not None and self.also.includes(run)))
         )
 
 
