@@ -13,6 +13,7 @@ from bslbench.errors import ConfigError
 from bslbench.report.claims.ablation import ablation_table
 from bslbench.report.claims.fairness import fairness_table
 from bslbench.report.claims.identities import theory_table
+from bslbench.report.claims.pairs import pairs_table
 from bslbench.report.claims.robustness import robustness_table
 from bslbench.report.claims.temperature import temperature_table
 from bslbench.report.claims.variance import variance_table
@@ -352,6 +353,81 @@ def test_without_ranks_or_sl_there_is_no_difference(tmp_path: Path) -> None:
     store(other, [(cell("bsl", 0, rho=1.0), 0.3)])
     with pytest.raises(ConfigError, match="no finished run of sl"):
         ablation_table(other, "trial")
+
+
+# Published pairs
+
+
+def paired(results: Path, levels: dict[tuple[str, float], float], n: int, **fields: Any) -> list:
+    """Write n seeds of each loss at its rho, whose recall rises with the level."""
+    runs = []
+    for (loss, rho), level in levels.items():
+        for seed in range(n):
+            given = fields if loss == "sl" else fields | {"rho": rho}
+            c = cell(loss, seed, **given)
+            runs.append((c, keep(results, c, ranked(c, level))[1]))
+    return runs
+
+
+def test_published_gains_lie_inside_ours_or_not(tmp_path: Path) -> None:
+    on_test = {"selection": "test", "tau": 0.11}
+    levels = {("bsl_inbatch", 1.0): 0.4, ("bsl_inbatch", 1.1): 0.41, ("bsl_inbatch", 1.2): 0.7}
+    scored = paired(tmp_path, levels, 3, **on_test)
+    graph = on_test | {"backbone": "lightgcn"}
+    scored += paired(tmp_path, {("sl", 1.0): 0.7, ("bsl_reweight", 1.12): 0.4}, 3, **graph)
+    write(tmp_path, scored)
+    table = pairs_table(tmp_path, "trial", ["Recall@20"])
+    assert column(table, "backbone") == ["mf", "lightgcn"]
+    assert column(table, "BSL") == ["bsl_inbatch rho=1.1", "bsl_reweight"]
+    assert column(table, "SL") == ["bsl_inbatch rho=1.0", "sl"]
+    assert column(table, "seeds") == ["3", "3"]
+    published = [0.07245 / 0.07212 - 1, 0.07444 / 0.07364 - 1]
+    assert column(table, "published") == pytest.approx(published)
+    ours = [row[table.column("ours")] for row in table.rows]
+    means = [np.mean([m["Recall@20"] for _, m in scored[i : i + 3]]) for i in range(0, 15, 3)]
+    assert [e.value for e in ours] == pytest.approx(
+        [means[1] / means[0] - 1, means[4] / means[3] - 1]
+    )
+    assert ours[0].interval[0] < published[0] < ours[0].interval[1]
+    assert ours[1].interval[1] < published[1]
+    assert column(table, "published gain is") == ["inside", "above"]
+    assert table.stamp and not any(note.startswith("*") for note in table.notes)
+    sweep = pairs_table(tmp_path, "trial", ["NDCG@20"])  # of which rho 1.1 and 1.2 are run
+    words = dict(zip(column(sweep, "BSL"), column(sweep, "published gain is"), strict=True))
+    assert words["bsl_inbatch rho=1.2"] == "below" and words["bsl_inbatch rho=2.0"] == "not run"
+
+
+def test_each_selection_has_its_own_pairs_of_equal_settings(tmp_path: Path) -> None:
+    levels = {("bsl_inbatch", 1.0): 0.4, ("bsl_inbatch", 1.1): 0.5}
+    scored = paired(tmp_path, levels, 1, selection="test", tau=0.11)
+    scored += paired(tmp_path, levels, 2, selection="valid", tau=0.11)
+    scored += paired(tmp_path, {("sl", 1.0): 0.4}, 2, selection="valid", tau=0.2)
+    write(tmp_path, scored)
+    table = pairs_table(tmp_path, "trial", ["Recall@20"])
+    rows = [
+        [row[table.column(name)].text for name in ("backbone", "selection", "seeds")]
+        for row in table.rows
+    ]
+    assert rows == [["mf", "test", "1"], ["mf", "valid", "2"]] + [
+        ["lightgcn", selection, "-"] for selection in ("test", "valid")
+    ]
+    assert column(table, "published gain is")[0] == "not told by one seed"
+    assert column(table, "published gain is")[2:] == ["not run", "not run"]
+    assert table.rows[0][table.column("ours")].interval is None
+    marks = [row[table.column("published")].mark for row in table.rows]
+    assert marks == ["a", "a*", "a", "a*"]
+    assert any(note.startswith("*: theirs picked the best epoch on test") for note in table.notes)
+
+
+def test_pairs_without_ranks_or_figures_say_so(tmp_path: Path) -> None:
+    pair = cell("sl", selection="test"), cell("bsl_inbatch", selection="test", rho=1.1)
+    store(tmp_path, [(run, 0.07) for run in pair])
+    table = pairs_table(tmp_path, "trial", ["Recall@20"])
+    assert column(table, "published gain is") == ["ranks not at hand", "not run"]
+    other = tmp_path / "other"
+    store(other, [(cell("sl", 0, dataset="synthetic"), 0.3)])
+    with pytest.raises(ConfigError, match="no pair of sl and BSL is published for the datasets"):
+        pairs_table(other, "trial", ["Recall@20"])
 
 
 # Theory

@@ -18,6 +18,11 @@ from bslbench.report.table import GAP, Column, Entry, Like, Table
 
 OURS = Path(__file__).parent.parent / "published.toml"
 
+ELSEWHERE = (
+    "*: theirs picked the best epoch on test, ours on validation pairs, which it did not train on"
+)
+"""What the mark of a figure of another selection than ours means."""
+
 
 class Kind(Strict):
     """A loss, and settings of it."""
@@ -43,6 +48,12 @@ class Figure(Kind):
     also: Kind | None = None
     selection: Selection
     values: dict[str, float]
+
+    @property
+    def key(self) -> Key:
+        """What sets its row apart where none of ours is beside it."""
+        settings = " ".join(f"{name}={value}" for name, value in self.settings.items())
+        return Key(self.backbone, self.loss, settings)
 
     def stands_for(self, run: Run) -> bool:
         """Tell whether a run is of the kind that the figure was published for, without noise."""
@@ -78,6 +89,11 @@ def read_published(name: str) -> Collection:
         for metric in figure.values:
             parse_metric(metric)
     return collection
+
+
+def letters(collection: Collection) -> dict[str, str]:
+    """Return by source the letter that marks its figures."""
+    return {source: chr(ord("a") + n) for n, source in enumerate(collection.sources)}
 
 
 @dataclass(frozen=True)
@@ -145,7 +161,7 @@ def published_table(
 
 def _lines(results: Results, collection: Collection, metrics: Sequence[str]) -> Iterator[_Line]:
     """Yield ours in their order, a line for each figure of theirs; then what we have not run."""
-    letters = {source: chr(ord("a") + n) for n, source in enumerate(collection.sources)}
+    marks = letters(collection)
     figures = [f for f in collection.figure if set(f.values) & set(metrics)]
     ours: dict[tuple[str, Key], list[Run]] = {}
     for run in results.runs:
@@ -158,14 +174,12 @@ def _lines(results: Results, collection: Collection, metrics: Sequence[str]) -> 
         own = [figure for figure in figures if figure.stands_for(runs[0])]
         matched += own
         for figure in own:
-            yield _Line(dataset, key, runs, figure, letters[figure.source])
+            yield _Line(dataset, key, runs, figure, marks[figure.source])
         if not own:
             yield _Line(dataset, key, runs, None, "")
     for figure in figures:
         if figure.dataset in results.datasets and figure not in matched:
-            settings = " ".join(f"{key}={value}" for key, value in figure.settings.items())
-            key = Key(figure.backbone, figure.loss, settings)
-            yield _Line(figure.dataset, key, (), figure, letters[figure.source])
+            yield _Line(figure.dataset, figure.key, (), figure, marks[figure.source])
 
 
 def _row(
@@ -203,9 +217,6 @@ def _notes(lines: Sequence[_Line], sources: Mapping[str, str]) -> Iterator[str]:
     yield "difference: ours relative to theirs"
     yield from (f"{letter}: {sources[source]}" for letter, source in sorted(used.items()))
     if any(_otherwise(line) for line in lines):
-        yield (
-            "*: theirs picked the best epoch on test, ours on validation pairs, which it did not "
-            "train on"
-        )
+        yield ELSEWHERE
     if not used:
         yield "there is no published figure for this grid's datasets and metrics"

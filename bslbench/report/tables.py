@@ -23,6 +23,7 @@ TABLES = {
     "variance": "claims.variance:variance_table",
     "temperature": "claims.temperature:temperature_table",
     "ablation": "claims.ablation:ablation_table",
+    "pairs": "claims.pairs:pairs_table",
     "theory": "claims.identities:theory_table",
 }
 """By the name that ``bslbench report --table`` takes: where each is made, below this package."""

@@ -7,12 +7,10 @@ from statistics import fmean
 from typing import Any
 
 from bslbench.config import REFERENCE
-from bslbench.engine.store import Store
 from bslbench.errors import ConfigError
-from bslbench.report.claims.common import Loaded, over_seeds, overall
+from bslbench.report.claims.common import Loaded, over_seeds, overall, relative_entry
 from bslbench.report.levels import CLEAN_NAME
 from bslbench.report.results import Key, Run
-from bslbench.report.significance import compare
 from bslbench.report.table import Column, Entry, Like, Table
 
 BASELINE = "sl"
@@ -107,16 +105,11 @@ def _best(loaded: Loaded, found: Rows, fields: Mapping[str, Any]) -> Key | None:
 def _difference(
     loaded: Loaded, runs: Sequence[Run], base: Sequence[Run], metric: str
 ) -> Iterator[Like]:
-    """Yield what sets runs apart from others, if both have kept their ranks."""
-    store = Store(loaded.results.folder)
-    mine, theirs = ([store.run(run.id) for run in group] for group in (runs, base))
-    if not all(run.file("ranks.npz").is_file() for run in (*mine, *theirs)):
-        yield from (None, None, "ranks not at hand", "")
+    """Yield what sets runs apart from others, if that can be said."""
+    found = loaded.compared(runs, base, metric, directed=True)
+    if isinstance(found, str):
+        yield from (None, None, found, "")
         return
-    if not {run.seed for run in runs} & {run.seed for run in base}:
-        yield from (None, None, "no seed in common", "")
-        return
-    told = compare(mine, theirs, metric, directed=True)
-    yield Entry(told.relative, interval=told.relative_interval)
-    yield from (told.p, told.word)
-    yield "" if told.word != "cannot be told" else Entry(told.seeds_needed)
+    yield relative_entry(found)
+    yield from (found.p, found.word)
+    yield "" if found.word != "cannot be told" else Entry(found.seeds_needed)

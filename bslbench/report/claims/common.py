@@ -1,15 +1,18 @@
 """What the tables of claims share."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
+from bslbench.engine.store import Store
 from bslbench.report.choose import Case, chosen, tuned_away
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.parts import mean_entry
 from bslbench.report.provenance import footer, problems
 from bslbench.report.results import Results, Run
+from bslbench.report.significance import Comparison, compare
 from bslbench.report.table import Column, Entry, Like, Table
 
 PRIMARY = "Recall@20"
@@ -71,6 +74,31 @@ class Loaded:
         pairs = zip(record["run_id"], record[column], strict=True)
         return {run_id: float(text) for run_id, text in pairs if text}
 
+    def compared(
+        self, runs: Sequence[Run], base: Sequence[Run], metric: str, *, directed: bool = False
+    ) -> Comparison | str:
+        """Return what sets finished runs apart from others on test, or why it cannot be said.
+
+        Parameters
+        ----------
+        runs, base
+            Of one dataset, paired by seed.
+        metric, directed
+            As in `bslbench.report.significance.compare`.
+
+        Raises
+        ------
+        DataError
+            If ranks cannot be read, or are of different data or users.
+        """
+        store = Store(self.results.folder)
+        mine, theirs = ([store.run(run.id) for run in group] for group in (runs, base))
+        if not all(run.file("ranks.npz").is_file() for run in (*mine, *theirs)):
+            return "ranks not at hand"
+        if not {run.seed for run in runs} & {run.seed for run in base}:
+            return "no seed in common"
+        return compare(mine, theirs, metric, directed=directed)
+
     def cases(self) -> Iterator[tuple[Case, list[Run]]]:
         """Yield the cases by dataset, backbone and noise, in the order of the grid."""
         noises = list(dict.fromkeys(case.noise for case in self.kept))
@@ -121,6 +149,12 @@ def names(case: Case) -> list[Like]:
 def n_seeds(runs: Sequence[Run]) -> str:
     """Return what stands in a column of seeds: how many are finished."""
     return str(len(runs))
+
+
+def relative_entry(found: Comparison) -> Entry:
+    """Return a difference as a share of what it is from, with its interval if it has one."""
+    interval = found.relative_interval
+    return Entry(found.relative, interval=None if math.isnan(interval[0]) else interval)
 
 
 def over_seeds(runs: Iterable[Run], values: Mapping[str, float]) -> Entry:
