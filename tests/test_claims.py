@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from bslbench.errors import ConfigError
+from bslbench.evaluation.statistics import holm
 from bslbench.report.claims.ablation import ablation_table
 from bslbench.report.claims.fairness import fairness_table
 from bslbench.report.claims.identities import theory_table
@@ -342,6 +343,30 @@ def test_contrasts_were_fixed_and_the_rest_is_exploratory(tmp_path: Path) -> Non
     assert entry.interval is not None and entry.interval[0] < entry.value < entry.interval[1]
     assert found["rho alone"][table.column("difference is")].text == "there"
     assert found["baseline"][index].value is None
+    p, adjusted = column(table, "p"), column(table, "p (Holm)")
+    assert adjusted[1:3] == holm(p[1:3]) and adjusted[1:3] != p[1:3]  # two contrasts are there
+    assert adjusted[0] == "" and adjusted[3:] == [""] * 3
+    smallest = next(note for note in table.notes if note.startswith("smallest p"))
+    assert smallest.endswith(": 0.5 with 2 seeds, 0.25 with 3 seeds")
+
+
+def test_contrasts_are_adjusted_place_by_place(tmp_path: Path) -> None:
+    levels = {
+        "sl": (0.4, {}),
+        "bsl_reweight": (0.41, {"rho": 1.1}),
+        "bsl_inbatch": (0.42, {"rho": 1.1}),
+    }
+    scored = []
+    for backbone in ("mf", "lightgcn"):
+        for loss, (level, rho) in levels.items():
+            for seed in range(3):
+                c = cell(loss, seed, backbone=backbone, **rho)
+                scored.append((c, keep(tmp_path, c, ranked(c, level))[1]))
+    write(tmp_path, scored)
+    table = ablation_table(tmp_path, "trial")
+    p, adjusted = column(table, "p"), column(table, "p (Holm)")
+    assert column(table, "contrast") == ["baseline", "rho alone", "both"] * 2
+    assert [adjusted[1:3], adjusted[4:]] == [holm(p[1:3]), holm(p[4:])]
 
 
 def test_without_ranks_or_sl_there_is_no_difference(tmp_path: Path) -> None:
@@ -349,6 +374,7 @@ def test_without_ranks_or_sl_there_is_no_difference(tmp_path: Path) -> None:
     table = ablation_table(tmp_path, "trial")
     assert column(table, "contrast") == ["baseline", "both"]
     assert column(table, "difference is") == ["", "ranks not at hand"]
+    assert not any(note.startswith("smallest p") for note in table.notes)
     other = tmp_path / "other"
     store(other, [(cell("bsl", 0, rho=1.0), 0.3)])
     with pytest.raises(ConfigError, match="no finished run of sl"):

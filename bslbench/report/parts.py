@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 
 from bslbench.config import REFERENCE
 from bslbench.evaluation.metrics import METRICS, parse_metric
+from bslbench.evaluation.statistics import smallest_p
 from bslbench.losses import LOSSES
 from bslbench.report.results import Key
 from bslbench.report.table import GAP, Column, Entry
@@ -71,3 +72,11 @@ def count(seeds: Sequence[tuple[int, int]]) -> str:
     """Return how many are finished as ``3``, ``2/3`` if any lack; per dataset if they differ."""
     texts = [str(n) if n == asked else f"{n}/{asked}" for n, asked in seeds]
     return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
+
+
+def smallest_p_note(n_seeds: Iterable[int]) -> list[str]:
+    """Return the note of a table of p-values on what its numbers of paired seeds allow at best."""
+    several = sorted({n for n in n_seeds if n > 1})
+    each = ", ".join(f"{smallest_p(n):.2g} with {n} seeds" for n in several)
+    start = "smallest p that any test over seeds can give without assuming normality"
+    return [f"{start}: {each}"] if several else []

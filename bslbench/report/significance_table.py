@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bslbench.evaluation.statistics import SMALLEST_EFFECT, Word, smallest_p
+from bslbench.evaluation.statistics import SMALLEST_EFFECT, Word
 from bslbench.report.compare import BEST, row_keys
 from bslbench.report.pairs import Compared, Significance, significance
-from bslbench.report.parts import key_columns
+from bslbench.report.parts import key_columns, smallest_p_note
 from bslbench.report.provenance import footer, problems
 from bslbench.report.results import PRIMARY, Results
 from bslbench.report.table import Column, Entry, Like, Table
@@ -92,18 +92,11 @@ def _notes(found: Significance) -> Iterator[str]:
         "tell: how many would, nine times in ten, were all as estimated"
     )
     yield "p: paired t-test over seeds; Holm: adjusted for all comparisons here by the same metric"
-    yield from _smallest(found)
+    yield from smallest_p_note(line.found.n_seeds for line in found.compared)
 
 
 def _named(baseline: str) -> str:
     return "the best of the column" if baseline == BEST else baseline
-
-
-def _smallest(found: Significance) -> Iterator[str]:
-    n_seeds = sorted({line.found.n_seeds for line in found.compared})
-    if n_seeds:
-        each = ", ".join(f"{smallest_p(n):.2g} with {n} seeds" for n in n_seeds)
-        yield f"smallest p that any test over seeds can give without assuming normality: {each}"
 
 
 def _lacking(found: Significance) -> Iterator[str]:
@@ -146,7 +139,7 @@ def with_significance(table: Table, found: Significance) -> Table:
     notes = [
         f"difference from {_named(found.baseline)}, {INTERVAL}: unmarked if it is there, "
         f"≈ if absent ({WITHIN}), ? if it cannot be told; figures: report --table significance",
-        *_smallest(found),
+        *smallest_p_note(line.found.n_seeds for line in found.compared),
     ]
     return replace(
         table,

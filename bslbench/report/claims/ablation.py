@@ -8,9 +8,12 @@ from typing import Any
 
 from bslbench.config import REFERENCE
 from bslbench.errors import ConfigError
+from bslbench.evaluation.statistics import holm
 from bslbench.report.claims.common import Loaded, over_seeds, overall, relative_entry
 from bslbench.report.levels import CLEAN_NAME
+from bslbench.report.parts import smallest_p_note
 from bslbench.report.results import Key, Run
+from bslbench.report.significance import Comparison
 from bslbench.report.table import Column, Entry, Like, Table
 
 BASELINE = "sl"
@@ -46,20 +49,28 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
             place = run.dataset, run.key.backbone, run.key.noise or CLEAN_NAME
             places[place].setdefault(run.key, []).append(run)
     rows: list[list[Like]] = []
+    n_seeds: set[int] = set()
     for place, found in places.items():
         base = _best(loaded, found, {"loss": BASELINE})
         if base is None:
             continue
         named = {_best(loaded, found, fields): name for name, fields in CONTRASTS.items()}
+        told = {
+            key: loaded.compared(runs, found[base], metric, directed=True)
+            for key, runs in found.items()
+            if key != base
+        }
+        adjusted = _adjusted({key: each for key, each in told.items() if key in named})
+        n_seeds |= {each.n_seeds for each in told.values() if isinstance(each, Comparison)}
         order = sorted(found, key=lambda key: (key != base, key not in named))
         for key in order:
             kind = "baseline" if key == base else named.get(key, "exploratory")
             row: list[Like] = [*place, kind, key.loss, key.settings, str(len(found[key]))]
             row.append(over_seeds(found[key], values))
             if key == base:
-                rows.append([*row, "", "", "", ""])
+                rows.append([*row, "", "", "", "", ""])
             else:
-                rows.append([*row, *_difference(loaded, found[key], found[base], metric)])
+                rows.append([*row, *_difference(told[key], adjusted.get(key, ""))])
     if not rows:
         raise ConfigError(f"grid '{grid}' has no finished run of {BASELINE} to compare with")
     return loaded.table(
@@ -71,6 +82,7 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
             Column(metric, better="higher"),
             Column(f"vs {BASELINE}", spec="+.2%"),
             Column("p", spec=".2g"),
+            Column("p (Holm)", spec=".2g"),
             Column("difference is"),
             Column("seeds to tell", spec="d"),
         ],
@@ -80,7 +92,9 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
             f"vs {BASELINE}: relative difference from the same seeds of {BASELINE} at its best "
             "settings, 95 % interval over seeds and users; p: paired t-test over seeds",
             "contrasts were fixed beforehand, each at its best settings on the selection split; "
-            "exploratory rows were not, and their p is not adjusted for their number",
+            "Holm: p adjusted for those of the same dataset, backbone and noise; exploratory rows "
+            "were not fixed, and their p is not adjusted for their number",
+            *smallest_p_note(n_seeds),
         ],
         all_settings=True,
     )
@@ -102,14 +116,17 @@ def _best(loaded: Loaded, found: Rows, fields: Mapping[str, Any]) -> Key | None:
     return max(having, key=lambda k: fmean(scores[run.id] for run in found[k]), default=None)
 
 
-def _difference(
-    loaded: Loaded, runs: Sequence[Run], base: Sequence[Run], metric: str
-) -> Iterator[Like]:
-    """Yield what sets runs apart from others, if that can be said."""
-    found = loaded.compared(runs, base, metric, directed=True)
+def _adjusted(told: Mapping[Key, Comparison | str]) -> dict[Key, float]:
+    """Return p adjusted by Holm for the number of those that could be compared."""
+    p = {key: found.p for key, found in told.items() if isinstance(found, Comparison)}
+    return dict(zip(p, holm(list(p.values())), strict=True))
+
+
+def _difference(found: Comparison | str, adjusted: Like) -> Iterator[Like]:
+    """Yield what sets a row apart from the baseline, or why that cannot be said."""
     if isinstance(found, str):
-        yield from (None, None, found, "")
+        yield from (None, None, "", found, "")
         return
     yield relative_entry(found)
-    yield from (found.p, found.word)
+    yield from (found.p, adjusted, found.word)
     yield "" if found.word != "cannot be told" else Entry(found.seeds_needed)
