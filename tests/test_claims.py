@@ -169,6 +169,23 @@ def test_settings_are_chosen_on_valid_level_by_level(tmp_path: Path) -> None:
     }
 
 
+def test_what_noise_has_put_into_train_of_test_stands_beneath(tmp_path: Path) -> None:
+    published = {"noise_kind": "published", "noise_pos": 0.4}
+    shares = [
+        (noisy("sl", 0), ""),
+        (noisy("sl", 0, noise_neg=5.0), "0.0"),
+        (noisy("sl", 0, noise_pos=0.2), "0.0"),
+        (noisy("sl", 0, **published), "0.048"),
+        (noisy("sl", 1, noise_neg=5.0, **published), "0.05"),
+    ]
+    write(tmp_path, [(c, {"Recall@20": 0.3, "NDCG@20": 0.2}) for c, _ in shares])
+    assert not any("into train" in note for note in robustness_table(tmp_path, "trial").footer)
+    amend(tmp_path, "runs.csv", {c["id"]: {"noise_in_test": s} for c, s in shares})
+    for name in ("robustness", "main"):
+        [said] = [note for note in builder(name)(tmp_path, "trial", None).footer if "into" in note]
+        assert said.endswith(": yelp2018 pos=0.2 0 %, yelp2018 pos=0.4 (published) 4.9 %")
+
+
 def test_no_noise_no_robustness(tmp_path: Path) -> None:
     store(tmp_path, [line(0.3, "sl", 0)])
     with pytest.raises(ConfigError, match="no loss with finished runs at two levels of noise"):

@@ -1,8 +1,11 @@
 """What stands around every table: what is missing or failed, and what it was made from."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
+from statistics import fmean
 
+from bslbench.report.levels import noise_text
 from bslbench.report.results import Results
 
 
@@ -20,7 +23,7 @@ def problems(results: Results) -> Iterator[str]:
 
 
 def footer(results: Results) -> Iterator[str]:
-    """Yield seeds, selection, versions, hardware and data, a line each."""
+    """Yield seeds, selection, noise, versions, hardware and data, a line each."""
     record = results.record
 
     def seen(column: str) -> str:
@@ -34,8 +37,25 @@ def footer(results: Results) -> Iterator[str]:
             f"selection on valid: best epoch by {results.primary} on validation pairs, "
             "test scored once"
         )
+    yield from _noise_in_test(results)
     names = ["protocol", "bslbench", "torch", "numpy", "python", "revision"]
     yield ", ".join(f"{name} {seen(name)}" for name in names)
     yield f"on {seen('device')}, {seen('cpu')}, threads {seen('threads')}"
     data = dict.fromkeys(zip(record["dataset"], record["fingerprint"], strict=True))
     yield f"data {', '.join(f'{name} {fingerprint[:12]}' for name, fingerprint in data)}"
+
+
+def _noise_in_test(results: Results) -> Iterator[str]:
+    """Yield what share of test pairs false positives are, by level, if any run has these."""
+    record = results.record
+    if "noise_in_test" not in record:
+        return
+    shares = dict(zip(record["run_id"], record["noise_in_test"], strict=True))
+    levels: defaultdict[str, list[float]] = defaultdict(list)
+    for run in results.runs:
+        if run.fields.get("noise_pos") and shares.get(run.id):
+            level = {k: run.fields[k] for k in ("noise_pos", "noise_kind") if k in run.fields}
+            levels[f"{run.dataset} {noise_text(level)}"].append(float(shares[run.id]))
+    if levels:
+        each = ", ".join(f"{level} {100 * fmean(own):.2g} %" for level, own in levels.items())
+        yield f"test pairs that noise has put into train, so that no loss can find them: {each}"
