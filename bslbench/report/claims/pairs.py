@@ -56,6 +56,8 @@ def pairs_table(folder: Path, grid: str, metrics: Sequence[str] | None = None) -
     ------
     ConfigError
         If there is no such metric, or no pair published with it on the grid's datasets.
+    DataError
+        As `Loaded.compared` does.
     """
     loaded = Loaded(folder, grid)
     metrics = tuple(dict.fromkeys(metrics or PRIMARY))
