@@ -24,6 +24,7 @@ TABLES = {
     "temperature": "claims.temperature:temperature_table",
     "ablation": "claims.ablation:ablation_table",
     "pairs": "claims.pairs:pairs_table",
+    "factorial": "claims.factorial:factorial_table",
     "theory": "claims.identities:theory_table",
 }
 """By the name that ``bslbench report --table`` takes: where each is made, below this package."""

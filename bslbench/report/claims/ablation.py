@@ -1,16 +1,20 @@
 """What BSL owes to what: contrasts with SL that were fixed beforehand, and everything else."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from bslbench.config import REFERENCE
 from bslbench.errors import ConfigError
 from bslbench.evaluation.statistics import holm
-from bslbench.report.claims.common import Loaded, over_seeds, overall, relative_entry
-from bslbench.report.levels import CLEAN_NAME
+from bslbench.report.claims.common import (
+    Loaded,
+    Place,
+    Rows,
+    over_seeds,
+    overall,
+    relative_entry,
+)
 from bslbench.report.parts import smallest_p_note
 from bslbench.report.results import Key, Run
 from bslbench.report.significance import Comparison
@@ -23,8 +27,6 @@ CONTRASTS: dict[str, dict[str, Any]] = {
     "both": {"loss": "bsl_inbatch"},
 }
 """The fields of each contrast; of the settings that have them the best on valid stands for it."""
-
-Rows = dict[Key, list[Run]]
 
 
 def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None) -> Table:
@@ -43,11 +45,7 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
     loaded = Loaded(folder, grid)
     metric = loaded.metric(metrics)
     values = overall(loaded.values(metric))
-    places: defaultdict[tuple[str, str, str], Rows] = defaultdict(dict)
-    for run in loaded.results.runs:
-        if run.id in loaded.results.finished and run.key.backbone != REFERENCE:
-            place = run.dataset, run.key.backbone, run.key.noise or CLEAN_NAME
-            places[place].setdefault(run.key, []).append(run)
+    places = loaded.rows(lambda run: Place.of(run) if run.key.backbone != REFERENCE else None)
     rows: list[list[Like]] = []
     n_seeds: set[int] = set()
     for place, found in places.items():
@@ -101,19 +99,14 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
 
 
 def _best(loaded: Loaded, found: Rows, fields: Mapping[str, Any]) -> Key | None:
-    """Return the best on the selection split of the rows that have these fields.
-
-    Only rows with as many seeds as any of them stand for it: others are there to look around.
-    """
-    having = [
-        key
-        for key, runs in found.items()
-        if all(runs[0].fields.get(name) == value for name, value in fields.items())
-    ]
-    scores = loaded.selecting
-    most = max((len(found[key]) for key in having), default=0)
-    having = [key for key in having if len(found[key]) == most]
-    return max(having, key=lambda k: fmean(scores[run.id] for run in found[k]), default=None)
+    """Return the best on the selection split of the rows that have these fields."""
+    return loaded.best(
+        {
+            key: runs
+            for key, runs in found.items()
+            if all(runs[0].fields.get(name) == value for name, value in fields.items())
+        }
+    )
 
 
 def _adjusted(told: Mapping[Key, Comparison | str]) -> dict[Key, float]:

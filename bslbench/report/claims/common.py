@@ -1,24 +1,44 @@
 """What the tables of claims share."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from types import MappingProxyType
+from typing import NamedTuple, TypeVar
 
 from bslbench.engine.store import Store
 from bslbench.report.choose import Case, chosen, tuned_away
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.parts import mean_entry
 from bslbench.report.provenance import footer, problems
-from bslbench.report.results import Results, Run
+from bslbench.report.results import Key, Results, Run
 from bslbench.report.significance import Comparison, compare
 from bslbench.report.table import Column, Entry, Like, Table
 
 PRIMARY = "Recall@20"
 
+Group = TypeVar("Group", bound=Hashable)
+Rows = dict[Key, list[Run]]
+"""Runs by all that sets them apart but their seed."""
+
 CASE = (Column("dataset"), Column("backbone"), Column("noise"), Column("loss"))
 """What tells the rows of a claim's table apart; rows compete within the first three."""
+
+
+class Place(NamedTuple):
+    """Where rows compete; each field is a column."""
+
+    dataset: str
+    backbone: str
+    noise: str
+
+    @classmethod
+    def of(cls, run: Run) -> "Place":
+        """Return where a run competes."""
+        return cls(run.dataset, run.key.backbone, run.key.noise or CLEAN_NAME)
 
 
 class Loaded:
@@ -46,6 +66,32 @@ class Loaded:
             for run in self.results.runs
             if run.id in self.results.finished
         }
+
+    def selected(self, runs: Iterable[Run]) -> float:
+        """Return the mean of `selecting` over the seeds of a row."""
+        return fmean(self.selecting[run.id] for run in runs)
+
+    def rows(self, of: Callable[[Run], Group | None]) -> dict[Group, Rows]:
+        """Return the finished rows by what `of` says of their runs; None leaves a run out."""
+        found: defaultdict[Group, Rows] = defaultdict(dict)
+        for run in self.results.runs:
+            if run.id in self.results.finished and (group := of(run)) is not None:
+                found[group].setdefault(run.key, []).append(run)
+        return found
+
+    def best(self, rows: Rows) -> Key | None:
+        """Return the best on the selection split of the rows that have as many seeds as any.
+
+        Others are there to look around, and stand for nothing.
+        """
+        most = max(map(len, rows.values()), default=0)
+        whole = [key for key, runs in rows.items() if len(runs) == most]
+        return max(whole, key=lambda key: self.selected(rows[key]), default=None)
+
+    def best_by(self, of: Callable[[Run], Group | None]) -> dict[Group, list[Run]]:
+        """Return the runs of the `best` of each group of `rows`."""
+        groups = self.rows(of).items()
+        return {group: rows[key] for group, rows in groups if (key := self.best(rows))}
 
     def metric(self, asked: Sequence[str] | None) -> str:
         """Return the metric of a table of one: the first asked for, else `PRIMARY`.
