@@ -33,7 +33,7 @@ def report(
         typer.Option(
             "--table",
             help="main, long, significance, ranking, tuning, robustness, fairness, variance, "
-            "temperature, ablation, pairs, factorial or theory.",
+            "temperature, ablation, pairs, factorial, dimension or theory.",
         ),
     ] = "main",
     fmt: Annotated[

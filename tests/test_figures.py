@@ -89,6 +89,25 @@ def test_other_settings_of_a_sweep_are_picked_point_by_point(tmp_path) -> None:
     assert made.x_scale == "linear"
 
 
+def test_references_with_the_setting_stand_beside_every_backbone(tmp_path) -> None:
+    scored = [
+        row
+        for dim in (32, 64, 128)
+        for backbone, loss in (("reference", "ials"), ("mf", "sl"), ("lightgcn", "sl"))
+        for row in seeds([dim / 1000], loss, backbone=backbone, dim=dim)
+    ]
+    write(tmp_path / "both", [*scored, (popularity(), {"Recall@20": 0.1})])
+    made = chart(Results.load(tmp_path / "both", "trial"), "dim")
+    assert [panel.title for panel in made.panels] == ["mf", "lightgcn"]
+    assert [list(lines(made, panel)) for panel in (0, 1)] == [["sl", "ials"]] * 2
+    assert lines(made)["ials"].y == [0.032, 0.064, 0.128]
+    assert made.labels == ("sl", "ials")
+    alone = [row for row in scored if row[0]["backbone"] == "reference"]
+    write(tmp_path / "alone", alone + seeds([0.1], "sl", dim=64))
+    [panel] = chart(Results.load(tmp_path / "alone", "trial"), "dim").panels
+    assert (panel.title, [series.label for series in panel.series]) == ("reference", ["ials"])
+
+
 def test_no_curve_through_two_points(tmp_path) -> None:
     write(tmp_path, seeds([0.1], "sl", tau=0.1) + seeds([0.2], "sl", tau=0.2))
     results = Results.load(tmp_path, "trial")

@@ -25,6 +25,7 @@ TABLES = {
     "ablation": "claims.ablation:ablation_table",
     "pairs": "claims.pairs:pairs_table",
     "factorial": "claims.factorial:factorial_table",
+    "dimension": "claims.dimension:dimension_table",
     "theory": "claims.identities:theory_table",
 }
 """By the name that ``bslbench report --table`` takes: where each is made, below this package."""

@@ -16,7 +16,7 @@ from bslbench.report.claims.common import (
     relative_entry,
 )
 from bslbench.report.parts import smallest_p_note
-from bslbench.report.results import Key, Run
+from bslbench.report.results import Key
 from bslbench.report.significance import Comparison
 from bslbench.report.table import Column, Entry, Like, Table
 

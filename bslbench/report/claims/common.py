@@ -165,6 +165,7 @@ class Loaded:
         title: str,
         notes: Iterable[str],
         says: str = "test split",
+        within: Sequence[str] = ("dataset", "backbone", "noise"),
         all_settings: bool = False,
         beside: Mapping[Case, list[Run]] = MappingProxyType({}),
     ) -> Table:
@@ -177,7 +178,7 @@ class Loaded:
             rows,
             title=f"{self.results.grid}: {title}",
             sections=True,
-            within=("dataset", "backbone", "noise"),
+            within=within,
             stamp=self.results.stamp,
             says=says,
             problems=problems(self.results),

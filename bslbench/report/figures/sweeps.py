@@ -1,7 +1,7 @@
 """A metric over a setting that a grid sweeps, such as the temperature, with the best point."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, TypeGuard
 
@@ -37,6 +37,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
     """Return a metric on test over the values of a setting, the best by the selection split marked.
 
     Where other settings vary too, each point is of the best of them, by the selection split again.
+    References that have the setting stand beside the losses of every backbone.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
     points = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for run in results.runs:
         value = run.fields.get(field)
-        if _number(value) and run.id in results.finished and run.key.backbone != REFERENCE:
+        if _number(value) and run.id in results.finished:
             points[case_of(run)][value][run.key].append(run)
 
     def pick(runs: Sequence[Run]) -> float:
@@ -58,7 +59,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
 
     noisy = len({case.noise for case in points}) > 1
     several = len({case.dataset for case in points}) > 1
-    panels: defaultdict[str, list[Series]] = defaultdict(list)
+    places: defaultdict[tuple[str, str], list[Series]] = defaultdict(list)
     others = False
     for case, by_value in points.items():
         if len(by_value) < LEAST:
@@ -69,7 +70,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
         values = [[test[run.id, metric] for run in runs] for runs in best]
         top = max(range(len(xs)), key=lambda n: pick(best[n]))
         noise = noise_text(dict(case.noise)) or CLEAN_NAME
-        panels[f"{case.backbone} on {case.dataset}" if several else case.backbone].append(
+        places[case.dataset, case.backbone].append(
             Series(
                 f"{case.loss}, {noise}" if noisy else case.loss,
                 xs,
@@ -79,15 +80,18 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
                 note=f"{xs[top]:g}",
             )
         )
-    if not panels:
+    if not places:
         raise Nothing(f"no loss has finished runs at {LEAST} values of {field} or more")
-    every = [x for series in panels.values() for one in series for x in one.x]
+    every = [x for series in places.values() for one in series for x in one.x]
     split = " and ".join(sorted(splits))
     return Chart(
         field,
         field,
         f"{metric} on test",
-        tuple(Panel(title, tuple(series)) for title, series in panels.items()),
+        tuple(
+            Panel(f"{backbone} on {dataset}" if several else backbone, tuple(series))
+            for (dataset, backbone), series in _beside_references(places).items()
+        ),
         x_scale="log" if min(every) > 0 and max(every) >= 4 * min(every) else "linear",
         caption=(
             f"{metric} on test over {field}: mean over seeds, {INTERVAL}; ringed: best on {split}"
@@ -95,6 +99,20 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
         ),
         order=() if noisy else losses_in_order(results),
     )
+
+
+def _beside_references(
+    places: Mapping[tuple[str, str], list[Series]],
+) -> dict[tuple[str, str], list[Series]]:
+    """Return the series by dataset and backbone, those of references with each backbone's."""
+    trained = {dataset for dataset, backbone in places if backbone != REFERENCE}
+    return {
+        (dataset, backbone): [*series, *places.get((dataset, REFERENCE), ())]
+        if backbone != REFERENCE
+        else series
+        for (dataset, backbone), series in places.items()
+        if backbone != REFERENCE or dataset not in trained
+    }
 
 
 def _number(value: Any) -> TypeGuard[float]:
