@@ -1,7 +1,9 @@
-"""Losses ranked over many places: datasets, backbones, levels of noise.
+"""Losses ranked over many places: datasets x backbones.
 
 A mean of Recall over datasets says more of the datasets than of the losses; mean ranks do not
-(Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006).
+(Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006). Levels of noise
+are no places: they share their data, so that their ranks say much the same again, and with enough
+levels any difference would be a critical one.
 """
 
 import math
@@ -18,6 +20,7 @@ from scipy.stats import friedmanchisquare, rankdata, studentized_range
 from bslbench.config import REFERENCE
 from bslbench.evaluation.metrics import METRICS, parse_metric
 from bslbench.evaluation.statistics import CONFIDENCE
+from bslbench.report.choose import Case
 from bslbench.report.claims.common import Loaded, overall
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.results import PRIMARY
@@ -47,14 +50,13 @@ class Ranking:
     left_out: tuple[str, ...]
 
     @classmethod
-    def of(cls, loaded: Loaded, metric: str) -> "Ranking":
-        """Rank the losses that have a backbone by their means over seeds."""
+    def of(cls, loaded: Loaded, metric: str, noise: str) -> "Ranking":
+        """Rank the losses that have a backbone by their means over seeds at one level of noise."""
         values = overall(loaded.values(metric))
         means: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for case, runs in loaded.cases():
-            if case.backbone != REFERENCE:
-                noise = noise_text(dict(case.noise)) or CLEAN_NAME
-                place = ", ".join((case.dataset, case.backbone, noise))
+            if case.backbone != REFERENCE and _noise(case) == noise:
+                place = f"{case.dataset}, {case.backbone}"
                 means[place][case.loss] = fmean(values.get(run.id, math.nan) for run in runs)
         losses = tuple(dict.fromkeys(loss for own in means.values() for loss in own))
         table = np.array([[own.get(loss, math.nan) for loss in losses] for own in means.values()])
@@ -112,10 +114,11 @@ class Ranking:
 
 
 def ranking_table(results: Path, grid: str, metrics: Sequence[str] | None = None) -> Table:
-    """Return the mean rank of each loss over datasets, backbones and noise, by each metric.
+    """Return the mean rank of each loss over datasets and backbones, by each metric.
 
-    Of each loss the settings best on the selection split stand for it, at each place its own. Only
-    places with all losses count, and rows without a backbone, the references, are left out.
+    Clean runs alone are ranked if there are any, else each level of noise apart. Of each loss the
+    settings best on the selection split stand for it, at each place its own. Only places with all
+    losses count, and rows without a backbone, the references, are left out.
 
     Parameters
     ----------
@@ -132,15 +135,36 @@ def ranking_table(results: Path, grid: str, metrics: Sequence[str] | None = None
     loaded = Loaded(results, grid)
     asked = list(dict.fromkeys(metrics or PRIMARY))
     loaded.results.scores(asked)
-    found = [Ranking.of(loaded, metric) for metric in asked]
-    columns = [Column("loss")]
-    for one in found:
-        columns.append(Column("mean rank", one.metric, ".2f", better="lower"))
-        columns.append(Column("best at", one.metric, "d", align="right"))
+    trained = [case for case in loaded.kept if case.backbone != REFERENCE]
+    levels = list(dict.fromkeys(map(_noise, trained)))
+    noisy = [level for level in levels if level != CLEAN_NAME]
+    ranked, said = noisy, "no clean runs: each level of noise is ranked apart:"
+    if CLEAN_NAME in levels:
+        ranked, said = [CLEAN_NAME], "clean runs alone are ranked, not those at"
+    notes = [f"{said} {'; '.join(noisy)}"] if noisy else []
+    found = {level: [Ranking.of(loaded, metric, level) for metric in asked] for level in ranked}
+    columns = [Column("noise"), Column("loss")]
+    for metric in asked:
+        columns.append(Column("mean rank", metric, ".2f", better="lower"))
+        columns.append(Column("best at", metric, "d", align="right"))
+    notes += [
+        note if level == CLEAN_NAME else f"{level}, {note}"
+        for level, own in found.items()
+        for one in own
+        for note in one.notes()
+    ]
     return loaded.table(
         "ranking",
         columns,
-        [[loss, *(e for one in found for e in one.entries(loss))] for loss in found[0].losses],
+        [
+            [level, loss, *(e for one in own for e in one.entries(loss))]
+            for level, own in found.items()
+            for loss in own[0].losses
+        ],
         title="mean ranks",
-        notes=[note for one in found for note in one.notes()],
+        notes=notes,
     )
+
+
+def _noise(case: Case) -> str:
+    return noise_text(dict(case.noise)) or CLEAN_NAME
