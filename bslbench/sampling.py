@@ -89,8 +89,7 @@ class Sampler(ABC):
         self.needs = loss.needs
         self.n_items = data.n_items
         self.seed = seed
-        self.indptr = torch.from_numpy(data.train.indptr.astype("int64"))
-        self.indices = torch.from_numpy(data.train.indices.astype("int64"))
+        self.train = data.train
 
     @abstractmethod
     def __call__(
@@ -102,10 +101,13 @@ class Sampler(ABC):
         """Return the row's own item, then K - 1 drawn from the user's train items, [B, K]."""
         if self.n_pos == 1:
             return items[:, None]
-        first, last = self.indptr[users, None], self.indptr[users + 1, None]  # [B, 1]
         draws = generator(self.seed, "positives", epoch, step)
         uniform = torch.rand(len(users), self.n_pos - 1, generator=draws, dtype=torch.float64)
-        drawn = self.indices[first + (uniform * (last - first)).long()]  # [B, K - 1]
+        rows = users.numpy()
+        first = self.train.indptr[rows, None].astype("int64")  # [B, 1]
+        n_own = self.train.indptr[rows + 1, None] - first
+        places = first + (uniform.numpy() * n_own).astype("int64")  # [B, K - 1]
+        drawn = torch.from_numpy(self.train.indices[places].astype("int64"))
         return torch.cat([items[:, None], drawn], dim=1)
 
     def dropout(self, rows: Tensor, epoch: int, step: int) -> Tensor:
@@ -144,7 +146,6 @@ class Own(Sampler):
         self.order_free = loss.order_free
         self.false = None if data.corruption is None else data.corruption.false_negatives
         self.block = item_block(data.n_items)
-        self.counts = torch.empty(data.n_items)
 
     def __call__(
         self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
@@ -203,10 +204,10 @@ class Own(Sampler):
     def count(self, index: Index) -> Tensor:
         """Return how often L2 counts each item, [I] float32."""
         offsets = index.offsets if self.settings.l2_negatives else index.offsets[:, :0]
-        cpu.count_items(
-            index.items.numpy(), offsets.numpy(), index.block, index.n_pos, self.counts.numpy()
-        )
-        return self.counts
+        counts = torch.empty(self.n_items)
+        where = index.items.numpy(), offsets.numpy(), index.block, index.n_pos
+        cpu.count_items(*where, counts.numpy())
+        return counts
 
 
 class Listed(NamedTuple):

@@ -164,3 +164,12 @@ def test_squared_norms_equal_plain_torch() -> None:
     (y.square().sum(1) * weights).sum().backward()
     assert x.grad is not None and y.grad is not None
     torch.testing.assert_close(x.grad, y.grad)
+
+
+def test_second_derivatives_are_refused() -> None:
+    index, _ = draw(4, 50, 1, 10)
+    users, items = (torch.rand(n, 8, requires_grad=True) for n in (4, 50))
+    for out in (sddmm(users, items, index, cosine=True)[0], squared_norms(items)):
+        (grad,) = torch.autograd.grad(out.square().sum(), items, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            grad.sum().backward()

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from bslbench.backbones.base import Backbone, Rows, picked, xavier_table
 from bslbench.data.interactions import Interactions
@@ -135,6 +136,7 @@ class _HopRows(torch.autograd.Function):
         return *user_layers, *item_layers
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         graph, hops, (user_rows, item_rows) = ctx.graph, ctx.hops, ctx.rows
         user_grads, item_grads = grads[: hops + 1], grads[hops + 1 :]

@@ -13,6 +13,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
     from bslbench.kernels.sddmm import Index
@@ -110,6 +111,7 @@ class _CudaSddmm(torch.autograd.Function):
         return scores, squared
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, grad: Tensor | None, grad_squared: Tensor | None
     ) -> tuple[Tensor, Tensor, None, None, None]:

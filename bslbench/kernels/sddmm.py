@@ -6,6 +6,7 @@ from typing import Any
 import numba
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from bslbench.kernels import cpu
 from bslbench.kernels.cpu_sddmm import kernels
@@ -111,6 +112,7 @@ class _CpuSddmm(torch.autograd.Function):
         return scores, squared
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, grad: Tensor | None, grad_squared: Tensor | None
     ) -> tuple[Tensor, Tensor, None, None]:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from bslbench.kernels import cpu_spmm
@@ -104,6 +105,7 @@ class _Spmm(torch.autograd.Function):
         return product(adjacency, x, rows)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return spread(ctx.adjacency, grad, ctx.rows), None, None
 
