@@ -351,6 +351,13 @@ def test_contrasts_were_fixed_and_the_rest_is_exploratory(tmp_path: Path) -> Non
     assert rows[0] == ("baseline", "sl", "3")  # the other has fewer seeds, though it is better
     assert rows[1:3] == [("rho alone", "bsl_reweight", "3"), ("pooling alone", "bsl", "3")]
     assert {row[0] for row in rows[3:]} == {"exploratory"} and len(rows) == 6
+    made = chart(Results.load(tmp_path, "trial"), "contrasts")
+    [[bars]] = [panel.series for panel in made.panels]
+    gains = [row[table.column("vs sl")] for row in table.rows[1:3]]
+    assert made.x_names == ("rho alone", "pooling alone", "both")
+    assert list(bars.y) == pytest.approx([*(100 * gain.value for gain in gains), 0.0])
+    widths = [gain.interval[1] - gain.interval[0] for gain in gains]
+    assert list(bars.error) == pytest.approx([*(50 * width for width in widths), 0.0])
     assert "rho=1.1" in column(table, "settings")[1] and "rho=1.0" in column(table, "settings")[2]
     found = dict(zip(column(table, "contrast"), table.rows, strict=True))
     index = table.column("vs sl")

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from safetensors.numpy import save_file
+from scipy.special import softmax
 
 from bslbench.data.splits import hold_out
 from bslbench.errors import ConfigError
+from bslbench.report.claims.identities import cosines
 from bslbench.report.figures import draw
 from bslbench.report.figures.best_of import best_of, expected_best
 from bslbench.report.figures.catalogue import available, chart, save_all
@@ -45,6 +47,41 @@ def test_learning_curves_are_means_as_far_as_all_seeds_go(tmp_path) -> None:
     assert (line.x, line.y) == ([3.0, 6.0], pytest.approx([0.1, 0.2]))
     with pytest.raises(Nothing, match="kept of Recall@20 and NDCG@20, not of Recall@5"):
         chart(results, "epochs", "Recall@5")
+
+
+def test_the_spread_of_scores_by_epoch(tmp_path) -> None:
+    scored = seeds([0.1, 0.2, 0.3], "sl") + seeds([0.1], "mse")
+    write(tmp_path, scored)
+    results = Results.load(tmp_path, "trial")
+    with pytest.raises(Nothing, match="has the spread of its scores"):
+        chart(results, "variance")
+    for run_id, gap in zip(ids(scored), (1.0, 2.0, 0.0, 1.0), strict=True):  # of no gap no ratio
+        folder = tmp_path / "runs" / run_id
+        folder.mkdir(parents=True)
+        rows = ["epoch,seconds,neg_var,gap", f"3,1.0,0.4,{gap}", f"7,2.0,0.8,{gap}"]
+        (folder / "curve.csv").write_text("\n".join(rows) + "\n")
+    drawn = lines(chart(results, "variance"))
+    assert (drawn["sl"].x, drawn["sl"].y) == ([4, 8], pytest.approx([0.25, 0.5]))
+    assert (len(drawn["sl"].each), drawn["sl"].best) == (2, None)
+    assert drawn["mse"].y == pytest.approx([0.4, 0.8])
+
+
+def test_the_worst_case_looks_at_more_items_as_the_temperature_rises(tmp_path) -> None:
+    scored = seeds([0.1, 0.2], "sl", score_train="cosine")
+    write(tmp_path, scored)
+    results = Results.load(tmp_path, "trial")
+    with pytest.raises(Nothing, match="train with --save-model"):
+        chart(results, "theory")
+    rng = np.random.default_rng(0)
+    tables = {name: rng.normal(size=(200, 8)).astype(np.float32) for name in ("users", "items")}
+    folder = tmp_path / "runs" / ids(scored)[1]
+    folder.mkdir(parents=True)
+    save_file(tables, folder / "model.safetensors")
+    line = lines(chart(results, "theory"))["sl"]
+    assert (np.diff(line.y) > 0).all() and 0 < line.y[0] < 0.1 < 0.8 < line.y[-1] < 1
+    scores = cosines(folder / "model.safetensors")
+    shares = softmax(scores / line.x[5], axis=1)
+    assert line.y[5] == pytest.approx((1 / np.square(shares).sum(1)).mean() / 200)
 
 
 def test_one_setting_stands_for_a_loss_and_never_test_picks_it(tmp_path) -> None:
@@ -232,6 +269,7 @@ def test_what_a_grid_has_and_why_not_the_rest(tmp_path) -> None:
     assert reasons["epochs"] == "no finished run has a learning curve"
     assert set(reasons) == {
         *("epochs", "seconds", "robustness", "robustness-relative", "scores"),
+        *("variance", "contrasts", "theory"),
         *("best-of-trials", "best-of-seconds"),
     }
 

@@ -45,10 +45,9 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
     loaded = Loaded(folder, grid)
     metric = loaded.metric(metrics)
     values = overall(loaded.values(metric))
-    places = loaded.rows(lambda run: Place.of(run) if run.key.backbone != REFERENCE else None)
     rows: list[list[Like]] = []
     n_seeds: set[int] = set()
-    for place, found in places.items():
+    for place, found in _places(loaded).items():
         base = _best(loaded, found, {"loss": BASELINE})
         if base is None:
             continue
@@ -96,6 +95,31 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
         ],
         all_settings=True,
     )
+
+
+def contrasts(loaded: Loaded, metric: str) -> Iterator[tuple[Place, dict[str, Comparison]]]:
+    """Yield by place what each contrast has over `sl`, those that can be compared.
+
+    Raises
+    ------
+    DataError
+        As `Loaded.compared` does.
+    """
+    for place, found in _places(loaded).items():
+        base = _best(loaded, found, {"loss": BASELINE})
+        named = {name: _best(loaded, found, fields) for name, fields in CONTRASTS.items()}
+        told = {
+            name: loaded.compared(found[key], found[base], metric, directed=True)
+            for name, key in named.items()
+            if key and base
+        }
+        known = {name: each for name, each in told.items() if isinstance(each, Comparison)}
+        if known:
+            yield place, known
+
+
+def _places(loaded: Loaded) -> dict[Place, Rows]:
+    return loaded.rows(lambda run: Place.of(run) if run.key.backbone != REFERENCE else None)
 
 
 def _best(loaded: Loaded, found: Rows, fields: Mapping[str, Any]) -> Key | None:

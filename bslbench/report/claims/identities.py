@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from bslbench.errors import ConfigError
 from bslbench.report.claims.common import CASE, Loaded, names
-from bslbench.report.results import Run
+from bslbench.report.results import Results, Run
 from bslbench.report.table import Column, Like, Table
 from bslbench.seeding import key_of
 from bslbench.theory import ATOMS, FloatArray, check
@@ -41,8 +41,9 @@ def theory_table(folder: Path, grid: str, metrics: Sequence[str] | None = None) 
     loaded = Loaded(folder, grid)
     rows: list[list[Like]] = []
     for case, runs in loaded.cases():
-        for run in [run for run in runs if _usable(loaded, run)][:1]:
-            scores = cosines(_model(loaded, run))
+        usable = [(run, model) for run in runs if (model := usable_model(loaded.results, run))]
+        for run, model in usable[:1]:
+            scores = cosines(model)
             for tau in TAUS:
                 found = check(scores, tau)
                 rows.append(
@@ -85,12 +86,10 @@ def theory_table(folder: Path, grid: str, metrics: Sequence[str] | None = None) 
     )
 
 
-def _model(loaded: Loaded, run: Run) -> Path:
-    return loaded.results.folder / "runs" / run.id / "model.safetensors"
-
-
-def _usable(loaded: Loaded, run: Run) -> bool:
-    return run.fields.get("score_train") == "cosine" and _model(loaded, run).is_file()
+def usable_model(results: Results, run: Run) -> Path | None:
+    """Return the model that a run has kept, if it was trained on cosines."""
+    model = results.folder / "runs" / run.id / "model.safetensors"
+    return model if run.fields.get("score_train") == "cosine" and model.is_file() else None
 
 
 def cosines(model: Path) -> FloatArray:

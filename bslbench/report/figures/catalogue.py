@@ -8,12 +8,14 @@ from bslbench.engine.store import writing
 from bslbench.errors import ConfigError, suggest
 from bslbench.report.figures.best_of import best_of
 from bslbench.report.figures.chart import Chart, Nothing
-from bslbench.report.figures.curves import learning
+from bslbench.report.figures.contrasts import contrast_bars
+from bslbench.report.figures.curves import learning, variance
 from bslbench.report.figures.draw import SUFFIXES, save
 from bslbench.report.figures.groups import groups
 from bslbench.report.figures.robustness import robustness
 from bslbench.report.figures.scores import Loader, scores
 from bslbench.report.figures.sweeps import sweep, swept
+from bslbench.report.figures.theory import worst_case_size
 from bslbench.report.results import Results
 
 Maker = Callable[[Results, str, Loader], Chart]
@@ -24,6 +26,9 @@ FIGURES: dict[str, Maker] = {
     "seconds": lambda results, metric, _: learning(results, metric, "seconds"),
     "robustness": lambda results, metric, _: robustness(results, metric, relative=False),
     "robustness-relative": lambda results, metric, _: robustness(results, metric, relative=True),
+    "variance": lambda results, *_: variance(results),
+    "contrasts": lambda results, metric, _: contrast_bars(results, metric),
+    "theory": lambda results, *_: worst_case_size(results),
     "groups": lambda results, metric, _: groups(results, metric),
     "scores": lambda results, _, load: scores(results, load),
     "best-of-trials": lambda results, metric, _: best_of(results, metric, "trials"),

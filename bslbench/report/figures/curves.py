@@ -1,8 +1,9 @@
-"""Learning curves: how good each loss is on the selection split after so much training."""
+"""What a run came to epoch by epoch: how good it was on the selection split, how scores spread."""
 
 import csv
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
@@ -15,8 +16,12 @@ from bslbench.report.results import Results, Run
 COLUMNS = {"Recall@20": "recall", "NDCG@20": "ndcg"}
 """What ``curve.csv`` calls the metrics that it has."""
 
+Over = Literal["epochs", "seconds"]
+Point = Mapping[str, float]
+"""What ``curve.csv`` has of an evaluated epoch."""
 
-def learning(results: Results, metric: str, over: Literal["epochs", "seconds"]) -> Chart:
+
+def learning(results: Results, metric: str, over: Over) -> Chart:
     """Return the learning curves of a grid: the mean over seeds, each seed thin behind it.
 
     The mean goes as far as all seeds do; over seconds, so does their mean time at each epoch. Of a
@@ -29,25 +34,16 @@ def learning(results: Results, metric: str, over: Literal["epochs", "seconds"]) 
     """
     if metric not in COLUMNS:
         raise Nothing(f"learning curves are kept of {' and '.join(COLUMNS)}, not of {metric}")
-    kept = chosen(results)
-    noises = {case.noise for case in kept}
-    clean = {case: runs for case, runs in kept.items() if not noise_text(dict(case.noise))}
-    kept = clean or kept
-    names = titles(kept)
-    panels: defaultdict[str, list[Series]] = defaultdict(list)
-    for case, runs in kept.items():
-        curves = [curve for run in runs if (curve := _read(results, run))]
-        if curves:
-            panels[names[case]].append(_series(case, curves, COLUMNS[metric], over))
+    kept, without = _shown(results)
+    panels = _panels(results, kept, over, lambda point: point[COLUMNS[metric]], best=True)
     if not panels:
         raise Nothing("no finished run has a learning curve")
-    without = " without noise" if clean and len(noises) > 1 else ""
     splits = " and ".join(sorted({run.selection for run in results.runs}))
     return Chart(
         over,
         "epoch" if over == "epochs" else "seconds of training",
         f"{metric} on {splits}",
-        tuple(Panel(title, tuple(series)) for title, series in panels.items()),
+        panels,
         kind="curves",
         caption=(
             f"Learning curves{without} over {over}: mean over seeds, each seed thin, the best of "
@@ -57,7 +53,64 @@ def learning(results: Results, metric: str, over: Literal["epochs", "seconds"]) 
     )
 
 
-def _read(results: Results, run: Run) -> list[Mapping[str, float]]:
+def variance(results: Results) -> Chart:
+    """Return by epoch how far the scores of negatives spread: their variance over the squared gap.
+
+    Raises
+    ------
+    Nothing
+        If no run has kept it.
+    """
+
+    def spread(point: Point) -> float:
+        return point["neg_var"] / point["gap"] ** 2 if point.get("gap") else math.nan
+
+    kept, without = _shown(results)
+    panels = _panels(results, kept, "epochs", spread, best=False)
+    if not panels:
+        raise Nothing("no finished run has the spread of its scores by epoch")
+    return Chart(
+        "variance",
+        "epoch",
+        "NegVar / Gap²",
+        panels,
+        kind="curves",
+        caption=(
+            f"Variance of the negatives' scores over the squared gap to the positives'{without}: "
+            f"mean over seeds, each seed thin{of_the_best(tuned_away(results, kept))}"
+        ),
+        order=losses_in_order(results),
+    )
+
+
+def _shown(results: Results) -> tuple[dict[Case, list[Run]], str]:
+    """Return the runs without noise, if there are any, and how a caption says so."""
+    kept = chosen(results)
+    clean = {case: runs for case, runs in kept.items() if not noise_text(dict(case.noise))}
+    varies = len({case.noise for case in kept}) > 1
+    return clean or kept, " without noise" if clean and varies else ""
+
+
+def _panels(
+    results: Results,
+    kept: Mapping[Case, Sequence[Run]],
+    over: Over,
+    value: Callable[[Point], float],
+    *,
+    best: bool,
+) -> tuple[Panel, ...]:
+    """Return the curves of a value that every point of a curve has, by place; none without any."""
+    names = titles(kept)
+    panels: defaultdict[str, list[Series]] = defaultdict(list)
+    for case, runs in kept.items():
+        read = [[(_place(point, over), value(point)) for point in _read(results, r)] for r in runs]
+        curves = [curve for curve in read if curve and not any(math.isnan(y) for _, y in curve)]
+        if curves:
+            panels[names[case]].append(_series(case.loss, curves, best=best))
+    return tuple(Panel(title, tuple(series)) for title, series in panels.items())
+
+
+def _read(results: Results, run: Run) -> list[Point]:
     path = results.folder / "runs" / run.id / "curve.csv"
     if not path.is_file():
         return []
@@ -65,21 +118,18 @@ def _read(results: Results, run: Run) -> list[Mapping[str, float]]:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
-def _series(
-    case: Case, curves: Sequence[Sequence[Mapping[str, float]]], column: str, over: str
-) -> Series:
+def _place(point: Point, over: Over) -> float:
+    return point["epoch"] + 1 if over == "epochs" else point["seconds"]
+
+
+def _series(loss: str, curves: Sequence[Sequence[tuple[float, float]]], *, best: bool) -> Series:
     shared = min(map(len, curves))
-
-    def place(point: Mapping[str, float]) -> float:
-        return point["epoch"] + 1 if over == "epochs" else point["seconds"]
-
-    x = [fmean(place(curve[n]) for curve in curves) for n in range(shared)]
-    y = [fmean(curve[n][column] for curve in curves) for n in range(shared)]
-    each = [([place(p) for p in curve], [p[column] for p in curve]) for curve in curves]
+    x, y = ([fmean(curve[n][axis] for curve in curves) for n in range(shared)] for axis in (0, 1))
+    each = [([x for x, _ in curve], [y for _, y in curve]) for curve in curves]
     return Series(
-        case.loss,
+        loss,
         x,
         y,
         each=each if len(curves) > 1 else (),
-        best=max(range(shared), key=y.__getitem__),
+        best=max(range(shared), key=y.__getitem__) if best else None,
     )
