@@ -45,7 +45,7 @@ for n, user in enumerate(split["test_users"]):
     scores = items @ users[user]
     first, last = split["seen_indptr"][user : user + 2]
     scores[split["seen_items"][first:last]] = -np.inf
-    best = np.argpartition(-scores, 20)[:20]
+    best = np.argpartition(-scores, min(20, len(scores)) - 1)[:20]
     first, last = split["test_indptr"][n : n + 2]
     wanted = split["test_items"][first:last]
     recall.append(np.isin(wanted, best).mean())

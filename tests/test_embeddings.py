@@ -1,0 +1,38 @@
+"""Embeddings that are kept: read back right, or refused in one line."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+
+from bslbench.engine.embeddings import READ_BACK, Embeddings
+
+
+def model(n_items: int = 12) -> Embeddings:
+    """Three users with four numbers each; the first item is the last user's already."""
+    draws = np.random.default_rng(0)
+    users, items = (draws.normal(size=(n, 4)).astype(np.float32) for n in (3, n_items))
+    seen = csr_array((np.ones(1, np.uint8), [0], [0, 0, 0, 1]), shape=(3, n_items))
+    ids = (np.array([f"{side}{i}" for i in range(n)]) for side, n in (("u", 3), ("i", n_items)))
+    return Embeddings(users, items, *ids, seen, {"score": "cosine"})
+
+
+@pytest.mark.parametrize("n_items", [12, 20, 21, 60])
+def test_the_readme_finds_the_figure_whatever_the_number_of_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_items: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = model(n_items)
+    wanted = csr_array((np.ones(2, np.uint8), [3, 5], [0, 1, 2]), shape=(2, n_items))
+    made.write(Path(), "", (np.array([1, 2]), wanted))
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        exec(READ_BACK, {})
+    hits = []
+    for user, item, seen in ((1, 3, []), (2, 5, [0])):
+        scores = made.items @ made.users[user] / np.linalg.norm(made.items, axis=1)
+        scores[seen] = -np.inf
+        hits.append((scores > scores[item]).sum() < 20)
+    assert float(shown.getvalue()) == np.mean(hits)
