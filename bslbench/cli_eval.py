@@ -64,6 +64,7 @@ def evaluate(
     catalog: Catalog = None,
 ) -> None:
     """Compute any metric up to cut-off 100, of a run, or of embeddings or lists from elsewhere."""
+    from bslbench.engine.store import Store
     from bslbench.evaluation.ranks import Ranks
 
     foreign = [option for option in (users, items, lists) if option is not None]
@@ -71,8 +72,8 @@ def evaluate(
     if run is not None:
         if foreign or dataset:
             raise ConfigError("name a run, or files and a --dataset, not both")
-        folder = _run_folder(run, results)
-        _show(folder.name, Ranks.load(folder / "ranks.npz"), cutoffs, metric)
+        found = Store(results).find(run, "ranks.npz", "no finished run")
+        _show(found.folder.name, Ranks.load(found.file("ranks.npz")), cutoffs, metric)
         return
     if not foreign:
         raise ConfigError("name a run, or --users and --items, or --lists")
@@ -106,7 +107,6 @@ def evaluate(
         from bslbench.engine.cell import run_cell
         from bslbench.engine.external import external_cell
         from bslbench.engine.inputs import Options
-        from bslbench.engine.store import Store
 
         row = validated(Grid, {"name": name}, "--name").name
         table = validated(Grid, {"name": grid or "adhoc"}, "--grid").name
@@ -131,14 +131,3 @@ def _show(
         table[name].append(f"{value:.5f}")
     print(tabulate(list(table.values()), ["test", *(f"@{c}" for c in cutoffs)], "simple"))
     print(f"\n{title}: {len(ranks.users)} users, {ranks.n_skipped} skipped")
-
-
-def _run_folder(run: str, results: Path) -> Path:
-    if (Path(run) / "ranks.npz").exists():
-        return Path(run)
-    found = sorted(path.parent for path in (results / "runs").glob(f"{run}*/ranks.npz"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ConfigError(f"no finished run '{run}' in {results / 'runs'}")
-    raise ConfigError(f"'{run}' is the beginning of {len(found)} runs, such as {found[0].name}")

@@ -51,7 +51,10 @@ def suggest(word: str, known: Iterable[str]) -> str:
     "; did you mean 'yelp2018'?"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    if near:
-        return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(names)}" if names else ""
+    return nearest(word, names) or (f"; known: {', '.join(names)}" if names else "")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return what `suggest` does where one of `known` is near, else nothing."""
+    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -72,7 +72,7 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
     code, _, err = bslbench("eval", folder.name, "--k", "101")
     assert code == 2 and "1" in err and "100" in err
     code, _, err = bslbench("eval", "nothing")
-    assert code == 2 and "no finished run 'nothing'" in err
+    assert code == 2 and "'nothing' is no finished run in" in err
     code, _, err = bslbench("eval", folder.name, "--k", "one")
     assert code == 2 and "'one' is not a whole number" in err
 

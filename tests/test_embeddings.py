@@ -9,6 +9,9 @@ import pytest
 from scipy.sparse import csr_array
 
 from bslbench.engine.embeddings import READ_BACK, Embeddings
+from tests.fixtures import Command
+
+SMALL = "synthetic?users=60&items=40&interactions=400"
 
 
 def model(n_items: int = 12) -> Embeddings:
@@ -18,6 +21,22 @@ def model(n_items: int = 12) -> Embeddings:
     seen = csr_array((np.ones(1, np.uint8), [0], [0, 0, 0, 1]), shape=(3, n_items))
     ids = (np.array([f"{side}{i}" for i in range(n)]) for side, n in (("u", 3), ("i", n_items)))
     return Embeddings(users, items, *ids, seen, {"score": "cosine"})
+
+
+@pytest.fixture
+def kept(bslbench: Command) -> Path:
+    """The folder of a run that has kept its model."""
+    train = ["train", "--dataset", SMALL, "--loss", "bpr", "--set", "epochs=1", "--set", "dim=4"]
+    code, _, err = bslbench(*train, "--save-model", "--set", "n_negatives=4")
+    assert code == 0, err
+    [found] = Path("results/runs").glob("*/model.safetensors")
+    return found.parent
+
+
+def refused(bslbench: Command, run: str) -> str:
+    code, out, err = bslbench("recommend", "--run", run, "--user", "1")
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1, err
+    return err
 
 
 @pytest.mark.parametrize("n_items", [12, 20, 21, 60])
@@ -36,3 +55,21 @@ def test_the_readme_finds_the_figure_whatever_the_number_of_items(
         scores[seen] = -np.inf
         hits.append((scores > scores[item]).sum() < 20)
     assert float(shown.getvalue()) == np.mean(hits)
+
+
+def test_a_run_that_is_not_there_is_one_line(bslbench: Command, kept: Path) -> None:
+    for text in (str(kept.parent.resolve() / "mistyped"), "a**b", "[", "../runs/", "gone/"):
+        said = refused(bslbench, text)
+        assert f"'{text}' is no folder of embeddings, and no run in results/runs" in said
+        code, _, err = bslbench("eval", text)
+        assert code == 2 and f"'{text}' is no finished run in results/runs" in err
+    assert f"did you mean '{kept.name}'?" in refused(bslbench, f"x{kept.name}")
+    assert bslbench("recommend", "--run", kept.name[:12], "--user", "1")[0] == 0
+
+
+def test_a_mistyped_folder_of_embeddings_gets_a_suggestion(
+    bslbench: Command, tmp_path: Path
+) -> None:
+    model().write(tmp_path / "out" / "deploy", "")
+    said = refused(bslbench, f"{tmp_path}/out/deplyo")
+    assert f"did you mean '{tmp_path}/out/deploy'?" in said

@@ -22,8 +22,8 @@ from bslbench.config import Cell
 from bslbench.data.ids import ids_of
 from bslbench.data.interactions import Interactions
 from bslbench.engine.inputs import Options, split_of
-from bslbench.engine.store import Run, write_atomically, writing
-from bslbench.errors import ConfigError, DataError, suggest
+from bslbench.engine.store import Run, Store, write_atomically, writing
+from bslbench.errors import ConfigError, DataError, nearest
 
 FloatTable = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
@@ -176,16 +176,9 @@ def find_run(text: str, results: Path) -> Run:
     ConfigError
         If there is none, or more than one.
     """
-    if (Path(text) / "run.json").exists():
-        return Run(Path(text))
-    found = sorted(path.parent for path in (results / "runs").glob(f"{text}*/run.json"))
-    if not found:
-        raise ConfigError(f"'{text}' is no folder of embeddings, and no run in {results / 'runs'}")
-    if len(found) > 1:
-        raise ConfigError(
-            f"'{text}' is the beginning of {len(found)} runs, such as {found[0].name}"
-        )
-    return Run(found[0])
+    beside = [str(path.parent) for path in Path(text).parent.glob("*/about.json")]
+    what = "no folder of embeddings, and no run"
+    return Store(results).find(text, "run.json", what, beside)
 
 
 def called(data: Interactions, options: Options) -> tuple[Texts, Texts]:
@@ -227,5 +220,4 @@ def read(folder: Path) -> Embeddings:
 def _near(user: str, known: Texts) -> str:
     if len(known) > 100_000:  # looking for what is alike takes time in proportion
         return ""
-    hint = suggest(user, map(str, known))
-    return hint if hint.startswith("; did") else f"; the first ones are {', '.join(known[:3])}"
+    return nearest(user, map(str, known)) or f"; the first ones are {', '.join(known[:3])}"

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bslbench.config import EXTERNAL, Cell, Scalar
-from bslbench.errors import DataError, InUse, StoreError
+from bslbench.errors import ConfigError, DataError, InUse, StoreError, nearest
 
 LEADING = ["run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "noise_fneg"]
 LEADING += ["seed", "selection"]
@@ -155,6 +155,34 @@ class Store:
     def run(self, cell_id: str) -> Run:
         """Return the folder of a run, which need not exist."""
         return Run(self.root / "runs" / cell_id)
+
+    def find(self, text: str, having: str, what: str, beside: Iterable[str] = ()) -> Run:
+        """Return a run by its folder, its id or the beginning of it.
+
+        Parameters
+        ----------
+        having
+            A file that it must have.
+        what
+            What the text is not, where there is none: begins the message.
+        beside
+            What else might have been meant, besides runs.
+
+        Raises
+        ------
+        ConfigError
+            If there is none, or more than one.
+        """
+        if (Path(text) / having).exists():
+            return Run(Path(text))
+        runs = self.root / "runs"
+        known = sorted(path.parent.name for path in runs.glob(f"*/{having}"))
+        found = [name for name in known if name.startswith(text)]
+        if not found:
+            raise ConfigError(f"'{text}' is {what} in {runs}{nearest(text, [*known, *beside])}")
+        if len(found) > 1:
+            raise ConfigError(f"'{text}' is the beginning of {len(found)} runs, such as {found[0]}")
+        return self.run(found[0])
 
     def write_grid(self, name: str, cells: Sequence[Cell]) -> None:
         """Write what a grid asked for and what came out: grid.toml, metrics.csv, runs.csv.
