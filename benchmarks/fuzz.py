@@ -34,7 +34,10 @@ import torch
 from safetensors.torch import save
 
 from bslbench import cli
+from bslbench.engine.embeddings import of_run
 from bslbench.engine.grid import expand, find_grid
+from bslbench.engine.inputs import Options
+from bslbench.engine.store import Run
 from bslbench.errors import BslbenchError
 
 SECONDS = 120
@@ -108,11 +111,7 @@ def targets(folder: Path) -> dict[str, Target]:
     assert call(["data", "add", OWN, "d.csv"])[0] == 0
     train = ["train", "--dataset", OWN, "--reference", "popularity", "--name", "g"]
     assert call(train)[0] == 0
-    kept = {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (".lock", "d.csv")
-    }
+    kept = files_of(folder)
     users, items = sorted({u for u, *_ in data}), sorted({str(i) for _, i, *_ in data})
     lists = [(u, i, rank) for u in users for rank, i in enumerate(items, 1)]
     recommended = {
@@ -152,6 +151,7 @@ def targets(folder: Path) -> dict[str, Target]:
         n for n in kept if n.startswith("results/runs/") and n.endswith((".json", ".csv"))
     )
     found["runs"] = Target(kept, of_run, train)
+    found |= embeddings_targets(kept)
     grid = (
         'datasets = ["synthetic"]\nlosses = ["sl", "bpr"]\nreferences = ["ease"]\nseeds = 2\n'
         "presets = false\n[set]\nepochs = 3\ntau = [0.1, 0.2]\n[[override]]\n"
@@ -161,6 +161,32 @@ def targets(folder: Path) -> dict[str, Target]:
         {"g.toml": grid.encode()}, ("g.toml",), lambda: expand(find_grid("g.toml"))
     )
     return found
+
+
+def files_of(folder: Path) -> Files:
+    """What lies in a folder, but for locks and the file that its dataset was made from."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (".lock", "d.csv")
+    }
+
+
+def embeddings_targets(kept: Files) -> dict[str, Target]:
+    """Return a run with its model, and a folder of embeddings, both made where a dataset is."""
+    train = ["train", "--dataset", OWN, "--loss", "bpr", "--save-model", "--name", "m"]
+    assert call([*train, "--set", "epochs=1", "--set", "dim=4"])[0] == 0
+    [path] = Path("results/runs").glob("*/model.safetensors")
+    run = Run(path.parent)
+    model, _, _ = of_run(run, Options())
+    model.write(Path("embeddings"), "")
+    folder = files_of(Path("embeddings"))
+    of_model = {str(run.file(name)): content for name, content in files_of(run.folder).items()}
+    ask = ["recommend", "--user", "u1", "--run"]
+    return {
+        "run with a model": Target(kept | of_model, tuple(of_model), [*ask, run.folder.name]),
+        "embeddings": Target(folder, tuple(folder), [*ask, "."]),
+    }
 
 
 def flip(data: bytes, draws: random.Random) -> bytes:

@@ -58,3 +58,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Return what `suggest` does where one of `known` is near, else nothing."""
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, not too long, nothing unprintable in it."""
+    text = next(iter(str(error).splitlines()), "") or type(error).__name__
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown if len(shown) <= 160 else shown[:157] + "..."

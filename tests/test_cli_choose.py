@@ -115,15 +115,6 @@ def test_what_cannot_be_meant_is_named(
     assert not list(Path().iterdir())
 
 
-def test_a_run_without_embeddings_says_how_to_keep_them(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "synthetic-mf-sl-s0-abc").mkdir(parents=True)
-    (tmp_path / "runs" / "synthetic-mf-sl-s0-abc" / "run.json").write_text("{}")
-    told = call("recommend", "--run", "synthetic-mf", "--user", "1", "--results", tmp_path, code=2)
-    assert "has kept no embeddings: train it again with --save-model" in told
-    told = call("recommend", "--run", "nothing", "--user", "1", "--results", tmp_path, code=2)
-    assert "'nothing' is no folder of embeddings, and no run in" in told
-
-
 def test_a_damaged_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "about.json").write_text('{"score": "cosine"}')
     told = call("recommend", "--run", tmp_path, "--user", "1", code=2)

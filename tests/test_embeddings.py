@@ -2,13 +2,16 @@
 
 import contextlib
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
-from bslbench.engine.embeddings import READ_BACK, Embeddings
+from bslbench.engine.embeddings import READ_BACK, Embeddings, read
+from bslbench.errors import DataError
 from tests.fixtures import Command
 
 SMALL = "synthetic?users=60&items=40&interactions=400"
@@ -73,3 +76,68 @@ def test_a_mistyped_folder_of_embeddings_gets_a_suggestion(
     model().write(tmp_path / "out" / "deploy", "")
     said = refused(bslbench, f"{tmp_path}/out/deplyo")
     assert f"did you mean '{tmp_path}/out/deploy'?" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 40, None])
+def test_a_damaged_model_of_a_run_is_named(
+    bslbench: Command, kept: Path, content: bytes | None
+) -> None:
+    path = kept / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-3] if content is None else content)
+    assert f"{path} cannot be read as embeddings: " in refused(bslbench, kept.name)
+
+
+def test_a_model_of_another_shape_or_of_no_numbers_is_named(bslbench: Command, kept: Path) -> None:
+    path = kept / "model.safetensors"
+    tables = load_file(path)
+    broken = [
+        {"users": tables["users"]},
+        tables | {"users": tables["users"][:-1]},
+        tables | {"items": tables["items"][:, :-1].copy()},
+        tables | {"items": np.full_like(tables["items"], np.nan)},
+    ]
+    for changed in broken:
+        save_file(changed, path)
+        assert str(kept) in refused(bslbench, kept.name)
+
+
+def test_a_run_whose_configuration_is_damaged_is_named(bslbench: Command, kept: Path) -> None:
+    info = json.loads((kept / "run.json").read_bytes())
+    for canonical in ({}, info["canonical"] | {"seed": "x"}, [], None):
+        (kept / "run.json").write_text(json.dumps(info | {"canonical": canonical}))
+        assert str(kept) in refused(bslbench, kept.name)
+
+
+def test_a_reference_has_no_embeddings(bslbench: Command) -> None:
+    assert bslbench("train", "--dataset", SMALL, "--reference", "popularity")[0] == 0
+    said = refused(bslbench, "synthetic")
+    assert "has no embeddings: references and lists keep none" in said
+
+
+def test_a_run_without_its_model_says_how_to_keep_it(bslbench: Command, kept: Path) -> None:
+    (kept / "model.safetensors").unlink()
+    assert "has kept no embeddings: train it again with --save-model" in refused(bslbench, "synth")
+    (kept / "metrics.csv").unlink()
+    assert "is not finished, or damaged; train it again" in refused(bslbench, "synthetic")
+
+
+def test_a_folder_whose_parts_do_not_fit_is_refused(tmp_path: Path) -> None:
+    made = model()
+    made.write(tmp_path, "")
+    assert read(tmp_path).recommend("u2", 3) == made.recommend("u2", 3)
+    out_of_range = [np.array([0, 0, 0, 1]), np.array([99])]
+    broken = {
+        "users": made.users[:2],
+        "items": made.items.astype(np.int32),
+        "user_ids": np.arange(3),
+        "item_ids": np.array([chr(0xD800)] * 12),
+        "split": dict(zip(("seen_indptr", "seen_items"), out_of_range, strict=True)),
+    }
+    for name, content in broken.items():
+        made.write(tmp_path, "")
+        if isinstance(content, dict):
+            np.savez(tmp_path / "split.npz", **content)
+        else:
+            np.save(tmp_path / f"{name}.npy", content)
+        with pytest.raises(DataError, match="cannot be read as embeddings"):
+            read(tmp_path)

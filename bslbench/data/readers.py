@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bslbench.data.interactions import IntArray
-from bslbench.errors import DataError, suggest
+from bslbench.errors import DataError, first_line, suggest
 
 Pairs = tuple[IntArray, IntArray]
 Reader = Callable[[bytes, str], Pairs]
@@ -120,8 +120,7 @@ def parquet(data: bytes, where: str) -> Pairs:
                 raise DataError(f"{where}: its users and items are not all whole numbers")
         users, items = (pc.cast(column, pa.int64()).to_numpy() for column in columns)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        line = next(iter(str(error).splitlines()), "")
-        raise DataError(f"{where}: it cannot be read as Parquet: {line}") from error
+        raise DataError(f"{where}: it cannot be read as Parquet: {first_line(error)}") from error
     for ids in (users, items):
         outside = (ids < 0) | (ids > MAX_ID)
         if outside.any():

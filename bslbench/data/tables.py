@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from bslbench.errors import ConfigError, DataError, suggest
+from bslbench.errors import ConfigError, DataError, first_line, suggest
 
 BLOCK = 1 << 24
 """Bytes of text read at a time: more than the longest line that there may be."""
@@ -202,7 +202,7 @@ class _Text(Table):
                     f"{self.place(first)} or later: a line of more than {BLOCK:,} bytes; "
                     "is a quote left open?"
                 ) from error
-            raise DataError(f"{self.path}: {_line(error)}") from error
+            raise DataError(f"{self.path}: {first_line(error)}") from error
 
     def place(self, row: int) -> str:
         """Name the line on which a row starts: a value in quotes may have line ends of its own."""
@@ -255,11 +255,4 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FAULTS as error:
-        raise DataError(f"{path}: it cannot be read: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    """Return the first line of an error, not too long, nothing unprintable in it."""
-    text = next(iter(str(error).splitlines()), "") or type(error).__name__
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    return shown if len(shown) <= 160 else shown[:157] + "..."
+        raise DataError(f"{path}: it cannot be read: {first_line(error)}") from error

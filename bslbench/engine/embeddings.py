@@ -7,7 +7,8 @@ what the folder is.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from bslbench.data.ids import ids_of
 from bslbench.data.interactions import Interactions
 from bslbench.engine.inputs import Options, split_of
 from bslbench.engine.store import Run, Store, write_atomically, writing
-from bslbench.errors import ConfigError, DataError, nearest
+from bslbench.errors import ConfigError, DataError, first_line, nearest
 
 FloatTable = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
@@ -151,21 +152,40 @@ def of_run(run: Run, options: Options) -> tuple[Embeddings, Cell, Interactions]:
     DataError
         If it is damaged, or its data are no longer what they were.
     """
-    if not run.file("model.safetensors").exists():
-        raise ConfigError(
-            f"{run.folder.name} has kept no embeddings: train it again with --save-model"
-        )
+    name, model = run.folder.name, run.file("model.safetensors")
     if not run.whole():
         raise DataError(f"{run.folder} is not finished, or damaged; train it again")
-    cell = Cell.model_validate(run.info()["canonical"])
+    try:
+        cell = Cell.model_validate(run.info()["canonical"])
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{run.folder} is damaged; train it again: {first_line(error)}") from error
+    if cell.train is None:
+        raise ConfigError(f"{name} has no embeddings: references and lists keep none")
+    if not model.exists():
+        raise ConfigError(f"{name} has kept no embeddings: train it again with --save-model")
     data = split_of(cell, options)
-    tables = load_file(run.file("model.safetensors"))
+    users, items = read_tables(model)
+    if (len(users), len(items)) != data.train.shape:
+        raise DataError(f"{model} has not one row for each user and item of {data.name}")
     seen = csr_array(data.train + data.valid)
     seen.sort_indices()
-    score = cell.train.score_test if cell.train else "inner"
-    users, items = tables["users"], tables["items"]
-    user_ids, item_ids = called(data, options)
-    return Embeddings(users, items, user_ids, item_ids, seen, {"score": score}), cell, data
+    about = {"score": cell.train.score_test}
+    return Embeddings(users, items, *called(data, options), seen, about), cell, data
+
+
+def read_tables(path: Path) -> tuple[FloatTable, FloatTable]:
+    """Return the users [n_users, d] and items [n_items, d] of a ``model.safetensors``.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    with _readable(path):
+        tables = load_file(path)
+        users, items = tables["users"], tables["items"]
+        _check_tables(users, items)
+    return users, items
 
 
 def find_run(text: str, results: Path) -> Run:
@@ -197,7 +217,7 @@ def read(folder: Path) -> Embeddings:
     DataError
         If a file is missing or damaged, or they do not fit together.
     """
-    try:
+    with _readable(folder):
         about = json.loads((folder / "about.json").read_bytes())
         users, items, user_ids, item_ids = (
             np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -205,16 +225,37 @@ def read(folder: Path) -> Embeddings:
         )
         with np.load(folder / "split.npz", allow_pickle=False) as split:
             indptr, indices = split["seen_indptr"], split["seen_items"]
+        _check_tables(users, items)
+        for ids, table in ((user_ids, users), (item_ids, items)):
+            if ids.shape != (len(table),) or ids.dtype.kind != "U":
+                raise ValueError("it has not one id for each row")
+            "".join(ids.tolist()).encode()  # damaged text has what cannot be shown
         seen = csr_array(
             (np.ones(len(indices), np.uint8), indices, indptr), shape=(len(users), len(items))
         )
-        if (len(user_ids), len(item_ids), users.shape[1]) != (*seen.shape, items.shape[1]):
-            raise ValueError("its arrays do not fit together")
+        seen.check_format(full_check=True)
         if about["score"] not in ("cosine", "inner"):
             raise ValueError(f"score {about['score']!r} in about.json")
-    except Exception as error:  # damaged bytes make json, zipfile and numpy raise a dozen kinds
-        raise DataError(f"{folder} cannot be read as embeddings: {error}") from error
     return Embeddings(users, items, user_ids, item_ids, seen, about)
+
+
+@contextmanager
+def _readable(place: Path) -> Iterator[None]:
+    """Turn what damaged bytes make json, zipfile, numpy and safetensors raise into one error."""
+    try:
+        yield
+    except Exception as error:
+        message = f"{place} cannot be read as embeddings: {first_line(error)}"
+        raise DataError(message) from error
+
+
+def _check_tables(users: FloatTable, items: FloatTable) -> None:
+    """Raise a `ValueError` unless both are rows of as many finite numbers."""
+    if not (users.ndim == items.ndim == 2 and users.shape[1] == items.shape[1]):
+        raise ValueError(f"its tables have the shapes {users.shape} and {items.shape}")
+    for table in (users, items):
+        if table.dtype.kind != "f" or not np.isfinite(table).all():
+            raise ValueError("its tables are not all finite numbers")
 
 
 def _near(user: str, known: Texts) -> str:

@@ -18,7 +18,7 @@ from bslbench.data.interactions import Interactions
 from bslbench.data.tables import Chunk, open_table
 from bslbench.data.trec import SUFFIXES, Trec
 from bslbench.data.values import numbers, texts
-from bslbench.errors import BslbenchError, ConfigError, DataError
+from bslbench.errors import BslbenchError, ConfigError, DataError, first_line
 from bslbench.evaluation.lists import Lists, rank_lists
 from bslbench.evaluation.ranking import EmbeddingScorer, rank_all
 from bslbench.evaluation.ranks import Ranks
@@ -116,8 +116,7 @@ def _table(path: Path, side: str) -> Tensor:
     except BslbenchError:
         raise
     except Exception as error:  # damaged bytes make numpy and safetensors raise a dozen kinds
-        line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"{path}: it cannot be read: {line[:160]}") from error
+        raise DataError(f"{path}: it cannot be read: {first_line(error)}") from error
     if table.is_complex() or table.dtype == torch.bool:
         raise DataError(f"{path}: expected numbers, found {table.dtype}")
     return table.float()

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
 
+from bslbench.engine.embeddings import read_tables
 from bslbench.errors import ConfigError
 from bslbench.report.claims.common import CASE, Loaded, names
 from bslbench.report.results import Results, Run
@@ -94,9 +94,8 @@ def usable_model(results: Results, run: Run) -> Path | None:
 
 def cosines(model: Path) -> FloatArray:
     """Return the cosines of some users with all items, both in random order, [n, I]."""
-    tables = load_file(model)
     rng = np.random.default_rng(key_of(0, "theory"))
-    users, items = (_unit(rng.permutation(tables[name])) for name in ("users", "items"))
+    users, items = (_unit(rng.permutation(table)) for table in read_tables(model))
     scores: FloatArray = users[:N_USERS] @ items.T
     return scores
 

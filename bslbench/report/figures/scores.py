@@ -82,10 +82,9 @@ def score_pairs(data: Interactions, model: Path, score: str) -> dict[str, Floats
     score
         ``cosine`` or ``inner``.
     """
-    from safetensors.numpy import load_file
+    from bslbench.engine.embeddings import read_tables
 
-    tables = load_file(model)
-    users, items = tables["users"], tables["items"]  # (U, d), (I, d)
+    users, items = read_tables(model)
     if score == "cosine":
         users, items = _normalized(users), _normalized(items)
     rng = np.random.default_rng(key_of(0, "scores"))
