@@ -129,7 +129,9 @@ def export(
         Selection,
         typer.Option("--selection", help="valid holds out what runs hold out; test does not."),
     ] = Selection.valid,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an export that is there.")
+    ] = False,
     folder: Data = None,
     catalog: Catalog = None,
 ) -> None:

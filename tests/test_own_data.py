@@ -307,6 +307,29 @@ def test_an_export_is_the_exact_split(bslbench: Command, kind: str, selection: s
     assert bslbench(*asked, "--force")[0] == 0
 
 
+def test_force_replaces_an_export_and_nothing_else(
+    bslbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = ["data", "export", "synthetic?users=60&items=40&interactions=400", "--force", "--out"]
+    Path("precious").mkdir()
+    for name in ("precious/thesis.txt", "precious/split.json", "file"):
+        Path(name).write_text("mine")
+    for out in ("precious", "file", "."):
+        code, _, err = bslbench(*export, out)
+        assert code == 2 and f"{out} is there already, and no export: name another" in err
+    left = sorted(path.name for path in Path().rglob("*"))
+    assert left == ["file", "precious", "split.json", "thesis.txt"]
+    assert bslbench(*export, "out")[0] == bslbench(*export, "out")[0] == 0
+    Path("link").symlink_to("out")
+    assert bslbench(*export, "link")[0] == 0
+    assert Path("link").is_symlink() and Path("out/test.parquet").exists()
+    monkeypatch.chdir("out")
+    assert bslbench(*export, ".", "--format", "recbole")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert {p.name for p in Path("out").glob("*.inter")} >= {"out.train.inter", "out.test.inter"}
+    assert not list(Path().glob(".*"))
+
+
 def test_an_export_can_be_added_again(bslbench: Command) -> None:
     write_csv("o.csv", orders())
     assert bslbench("data", "add", "shop", "o.csv")[0] == 0

@@ -26,6 +26,7 @@ COLUMNS: dict[Format, tuple[str, str]] = {
     "recbole": ("user_id:token", "item_id:token"),
     "lenskit": ("user_id", "item_id"),
 }
+ABOUT = "split.json"
 ROWS = 1 << 20
 """Pairs written at a time."""
 
@@ -48,7 +49,7 @@ def export(
     folder
         Where to.
     force
-        Replace the folder if it is there.
+        Replace an export that is there; nothing else is ever replaced.
 
     Raises
     ------
@@ -59,8 +60,12 @@ def export(
     StoreError
         If the disk is full or does not let us.
     """
-    if folder.exists() and not force:
-        raise ConfigError(f"{folder} is there already: name another with --out, or say --force")
+    asked, folder = folder, folder.resolve()  # the name of "." is needed, and where a link leads
+    if folder.exists():
+        if not _is_export(folder):
+            raise ConfigError(f"{asked} is there already, and no export: name another with --out")
+        if not force:
+            raise ConfigError(f"{asked} is there already: name another with --out, or say --force")
     fresh = folder.with_name(f".{folder.name}.new")
     with writing(folder):
         shutil.rmtree(fresh, ignore_errors=True)
@@ -76,11 +81,20 @@ def export(
                 ids.save(fresh, {"users": "users.parquet", "items": "items.parquet"})
             counts = {split: int(getattr(data, split).nnz) for split in SPLITS}
             about = {"dataset": data.name, "fingerprint": data.fingerprint, "pairs": counts}
-            (fresh / "split.json").write_text(json.dumps(about, indent=1) + "\n")
+            (fresh / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
             with in_place_of(folder, fresh):
                 pass
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _is_export(folder: Path) -> bool:
+    """Tell whether `export` has made a folder."""
+    try:
+        about = json.loads((folder / ABOUT).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.keys() == {"dataset", "fingerprint", "pairs"}
 
 
 def _chunks(matrix: csr_array, ids: Ids, columns: tuple[str, str]) -> Iterator[pa.Table]:
