@@ -387,6 +387,21 @@ def test_other_entries_of_the_catalog_stay_as_they_are(bslbench: Command) -> Non
     assert load_catalog()["shop"].split_seed == 3 and load_catalog()["shop2"].split_seed == 0
 
 
+def test_a_name_with_dots_is_one_entry(bslbench: Command) -> None:
+    write_csv("o.csv", orders())
+    for name in ("shop.v2", "shop.v2.1", "shop"):
+        code, _, err = bslbench("data", "add", name, "o.csv")
+        assert code == 0, err
+    before = Path("datasets.toml").read_text()
+    assert bslbench("data", "add", "shop.v2", "o.csv", "--force", "--seed", "3")[0] == 0
+    known = load_catalog()
+    assert [known[name].split_seed for name in ("shop", "shop.v2", "shop.v2.1")] == [0, 3, 0]
+    assert len(Path("datasets.toml").read_text()) == len(before)
+    assert bslbench("data", "show", "shop.v2")[0] == 0
+    code, _, err = bslbench("train", "--dataset", "shop.v2", "--reference", "popularity")
+    assert code == 0, err
+
+
 def test_an_entry_that_cannot_be_taken_out_is_left_alone() -> None:
     inline = 'shop.reader = "pairs"\n'
     with pytest.raises(ConfigError, match="take the entry 'shop' out of it by hand"):
@@ -395,7 +410,11 @@ def test_an_entry_that_cannot_be_taken_out_is_left_alone() -> None:
 
 def test_names_that_cannot_be(bslbench: Command) -> None:
     write_csv("o.csv", orders())
-    for name, message in (("yelp2018", "comes with bslbench"), ("a/b", "a name is letters")):
+    for name, message in (
+        ("yelp2018", "comes with bslbench"),
+        ("a/b", "a name is letters"),
+        ("shop\n", "a name is letters"),
+    ):
         code, _, err = bslbench("data", "add", name, "o.csv")
         assert code == 2 and message in err
     Path("data/there").mkdir(parents=True)

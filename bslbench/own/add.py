@@ -88,8 +88,8 @@ def prepare(
 
 def check_name(name: str, data: Path, catalog: Path, force: bool = False) -> None:
     """Raise a `ConfigError` if a dataset cannot be called so."""
-    if not re.match(PLAIN_NAME, name):
-        raise ConfigError(f"'{name}': a name is letters, digits, '.', '_' and '-'")
+    if not re.fullmatch(PLAIN_NAME, name):
+        raise ConfigError(f"{name!r}: a name is letters, digits, '.', '_' and '-'")
     if name in packaged():
         raise ConfigError(f"'{name}' is a dataset that comes with bslbench: choose another name")
     known = read_catalog(catalog) if catalog.is_file() else {}

@@ -1,14 +1,11 @@
 """A ``datasets.toml`` of the user's: an entry added or replaced, every other line left as it is."""
 
 import json
-import re
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 
 from bslbench.errors import ConfigError
-
-HEADER = re.compile(r"\s*\[\[?\s*(?P<key>[^\]]+?)\s*\]")
 
 
 def with_entry(text: str, name: str, entry: str, where: str) -> str:
@@ -42,8 +39,9 @@ def _without(lines: list[str], name: str) -> list[str]:
     """Return the lines but those of the tables ``[name]`` and ``[name.*]``."""
     kept, inside = [], False
     for line in lines:
-        if header := HEADER.match(line):
-            inside = header["key"].partition(".")[0].strip(" \"'") == name
+        if line.lstrip().startswith("["):
+            with suppress(tomllib.TOMLDecodeError):  # a line of a value may begin like a header
+                inside = name in tomllib.loads(line)
         if not inside:
             kept.append(line)
     return kept
@@ -53,6 +51,7 @@ def entry_text(
     name: str, fields: Mapping[str, object], files: Mapping[str, Mapping[str, object]]
 ) -> str:
     """Return one entry as TOML: its fields, and a table for each of its files."""
+    name = json.dumps(name) if "." in name else name
     tables = {name: fields} | {f"{name}.files.{split}": file for split, file in files.items()}
     return "\n".join(
         "\n".join(
