@@ -418,8 +418,19 @@ def test_names_that_cannot_be(bslbench: Command) -> None:
         code, _, err = bslbench("data", "add", name, "o.csv")
         assert code == 2 and message in err
     Path("data/there").mkdir(parents=True)
-    code, _, err = bslbench("data", "add", "there", "o.csv")
-    assert code == 2 and "there is a 'there' in data/there" in err
+    Path("data/there/thesis.txt").write_text("mine")
+    for asked in ([], ["--force"]):
+        code, _, err = bslbench("data", "add", "there", "o.csv", *asked)
+        assert (
+            code == 2
+            and "data/there is there, and no dataset that was added: choose another name" in err
+        )
+    assert [path.name for path in Path("data/there").iterdir()] == ["thesis.txt"]
+    assert bslbench("data", "add", "shop", "o.csv")[0] == 0
+    Path("datasets.toml").unlink()
+    code, _, err = bslbench("data", "add", "shop", "o.csv")
+    assert code == 2 and "there is a 'shop' in data/shop: choose another name, or say" in err
+    assert bslbench("data", "add", "shop", "o.csv", "--force")[0] == 0
 
 
 def test_what_fails_leaves_nothing_and_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
