@@ -165,9 +165,8 @@ def missing_files(spec: DatasetSpec, data: Path) -> list[Path]:
 def verify(path: Path, file: FileSpec) -> None:
     """Raise a `DataError` that says what differs unless `path` has the right size and checksums."""
     if differs := difference(path, file):
-        raise DataError(
-            f"{path}: {differs}; `bslbench download {path.parent.name}` fetches it anew"
-        )
+        hint = f"; `bslbench download {path.parent.name}` fetches it anew" if file.url else ""
+        raise DataError(f"{path}: {differs}{hint}")
 
 
 def difference(path: Path, file: FileSpec) -> str:

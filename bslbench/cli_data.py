@@ -1,5 +1,6 @@
 """The commands `data add`, `data show` and `data export`."""
 
+import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,7 +96,10 @@ def add(
         return
     write(own, where, entries, force=force)
     print(f"written to {where / name}, entered in {entries}")
-    print(f"next: bslbench train --dataset {name} --loss sl --loss bpr --reference popularity")
+    place = {"--data": folder, "--catalog": catalog}
+    said = [text for option, path in place.items() if path for text in (option, str(path))]
+    again = shlex.join(["--dataset", name, *said])
+    print(f"next: bslbench train {again} --loss sl --loss bpr --reference popularity")
 
 
 @data.command(epilog="Example: bslbench data show synthetic")

@@ -226,15 +226,22 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         folder.mkdir()
         data = Dataset(folder, known=known)
         data.path("test").unlink()
-        with pytest.raises(DataError, match=r"mine/test\.txt: no such file; `bslbench download mi"):
-            data.load()
+        for url, hint in (("", "say --data if"), ("http://x", "`bslbench download mine` fetches")):
+            data.spec["files"]["test"]["url"] = url
+            with pytest.raises(DataError, match=rf"mine/test\.txt: no such file; {hint}"):
+                data.load()
 
 
 def test_a_wrong_file_is_not_parsed(tmp_path: Path) -> None:
     data = Dataset(tmp_path)
     data.path("train").write_bytes(TRAIN + b"\n")
-    with pytest.raises(DataError, match=r"train\.txt: its sha256 is .*`bslbench download mine`"):
-        data.load()
+    for url, hint in (
+        ("", r"\.\.\.$"),
+        ("http://x", "; `bslbench download mine` fetches it anew$"),
+    ):
+        data.spec["files"]["train"]["url"] = url
+        with pytest.raises(DataError, match=rf"train\.txt: its sha256 is .*{hint}"):
+            data.load()
 
 
 def test_a_wrong_member_is_not_parsed(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import json
 import random
 import re
+import shlex
+import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -545,6 +547,29 @@ def test_a_mistake_is_one_line(bslbench: Command, arguments: list[str], message:
     Path("o.xlsx").write_bytes(b"PK")
     code, out, err = bslbench("data", "add", "shop", *arguments)
     assert code == 2 and message in err and len(err.splitlines()) == 1 and not out
+
+
+def test_files_of_ones_own_are_nowhere_to_be_downloaded(
+    bslbench: Command, cache_folder: Path
+) -> None:
+    write_csv("o.csv", orders(seed=7))
+    place = ["--data", "else where", "--catalog", "ours.toml"]
+    code, out, err = bslbench("data", "add", "shop", "o.csv", *place)
+    assert code == 0, err
+    again = out.splitlines()[-1].removeprefix("next: ").split(" ", 1)[1]
+    assert again.startswith("train --dataset shop --data 'else where' --catalog ours.toml --loss")
+    code, _, err = bslbench("train", *shlex.split(again)[1:], "--dry-run")
+    assert code == 0, err
+    for missing in ("users", "train"):  # of the ids, once the pairs are known, and of the pairs
+        code, _, err = bslbench("data", "show", "shop", "--catalog", "ours.toml")
+        assert code == 2 and f"{missing}.parquet" in err
+        assert "no such file; say --data if it lies elsewhere" in err
+        for known in (cache_folder / "interactions").glob("shop-*"):
+            shutil.rmtree(known)
+    train = Path("else where/shop/train.parquet")
+    train.write_bytes(train.read_bytes()[:-1])
+    code, _, err = bslbench("data", "show", "shop", *place)
+    assert code == 2 and "bytes, expected" in err and "download" not in err
 
 
 def test_damaged_files_of_an_added_dataset_are_named(bslbench: Command) -> None:

@@ -99,6 +99,8 @@ def ids_of(
             sides.append(pc.cast(pa.array(numbers), TEXT))
             continue
         path = data_dir(data) / spec.name / spec.ids[side]
+        if not path.is_file():  # while the pairs come from the cache
+            raise DataError(f"{path}: no such file; say --data if it lies elsewhere")
         try:
             table = pq.read_table(path, columns=[COLUMN], page_checksum_verification=True)
             column = pc.cast(pc.cast(table.column(COLUMN), pa.large_binary()), TEXT)  # checks UTF-8

@@ -176,7 +176,10 @@ def _key(spec: DatasetSpec, parameters: dict[str, int], folder: Path) -> str:
 def _require_files(spec: DatasetSpec, folder: Path) -> None:
     if missing := missing_files(spec, folder):
         paths = ", ".join(map(str, missing))
-        raise DataError(f"{paths}: no such file; `bslbench download {spec.name}` fetches it")
+        hint = "say --data if it lies elsewhere"
+        if any(file.url for file in spec.downloads):
+            hint = f"`bslbench download {spec.name}` fetches it"
+        raise DataError(f"{paths}: no such file; {hint}")
 
 
 def _parse(spec: DatasetSpec, folder: Path) -> _Loaded:
