@@ -233,6 +233,13 @@ def test_splits_that_cannot_be(rows: list[Row], how: Any, message: str) -> None:
         prepare("o", [write_csv("o.csv", rows)], Columns(), how=how)
 
 
+@pytest.mark.parametrize("how", ["time", "random"])
+def test_ratings_that_leave_nothing_are_blamed(how: Any) -> None:
+    path = write_csv("o.csv", [(*row, 5) for row in orders()], "user,item,time,rating")
+    with pytest.raises(DataError, match="all 600 rows are rated below 9: lower --min-rating"):
+        prepare("o", [path], Columns(min_rating=9), how=how)
+
+
 def test_a_split_by_time_needs_times() -> None:
     path = write_csv("o.csv", [row[:2] for row in orders()], "user,item")
     with pytest.raises(ConfigError, match=r"--time, or --split random"):
@@ -537,6 +544,7 @@ def test_text_of_parquet_that_is_not_utf8_is_named(bslbench: Command) -> None:
         (["o.xlsx"], "o.xlsx: its name ends in none of .csv, .tsv, .inter, .parquet, .pq"),
         (["o.csv", "--rating", "stars"], "say --min-rating too"),
         (["o.csv", "--min-rating", "3"], "which column is its rating?"),
+        (["o.csv", "--min-rating", "nan"], "--min-rating: nan is not a rating"),
         (["o.csv", "--user", "item"], "one column cannot be two things"),
         (["o.csv", "half.csv"], "half.csv: some files have a time and some have none"),
     ],

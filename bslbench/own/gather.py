@@ -1,5 +1,6 @@
 """From files of any size to pairs of numbers: read in chunks, checked, filtered, counted."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,11 @@ class Columns:
     ----------
     min_rating
         Rows rated lower are left out; None looks at no rating.
+
+    Raises
+    ------
+    ConfigError
+        If that is nan.
     """
 
     user: str | None = None
@@ -42,6 +48,11 @@ class Columns:
     time: str | None = None
     rating: str | None = None
     min_rating: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the rating."""
+        if self.min_rating is not None and math.isnan(self.min_rating):
+            raise ConfigError("--min-rating: nan is not a rating")
 
     def found(self, table: Table) -> dict[str, str]:
         """Return the columns of a table by what they are: user, item, perhaps time and rating.
@@ -123,8 +134,13 @@ def gather(files: Sequence[Path], columns: Columns) -> Gathered:
         parts.files += 1
         for chunk in table.chunks(list(found.values())):
             parts.add(chunk, list(found), columns.min_rating)
-    if not parts.tally["rows"]:
-        raise DataError(f"{', '.join(map(str, files))}: no rows")
+    rows, read = parts.tally["rows"], ", ".join(map(str, files))
+    if not rows:
+        raise DataError(f"{read}: no rows")
+    if parts.tally.get("rated below") == rows:
+        raise DataError(
+            f"{read}: all {rows:,} rows are rated below {columns.min_rating:g}: lower --min-rating"
+        )
     return parts.gathered()
 
 
