@@ -21,6 +21,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import FrameType
 
@@ -100,6 +101,13 @@ def targets(folder: Path) -> dict[str, Target]:
         "d.tsv": plain.replace(b",", b"\t"),
         "d.inter": text(typed, list(data), "\t"),
         "d.parquet": parquet(columns),
+        "typed.parquet": parquet(
+            {
+                "user": pa.array([user.encode().rjust(16) for user, *_ in data], pa.binary(16)),
+                "item": pa.array([Decimal(item) for _, item, *_ in data], pa.decimal128(38, 2)),
+                "time": pa.array([str(time) for *_, time, _ in data], pa.string_view()),
+            }
+        ),
     }
     found = {
         name: Target({name: content}, (name,), [*add, name]) for name, content in inputs.items()

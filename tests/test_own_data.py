@@ -7,8 +7,10 @@ import shlex
 import shutil
 from collections import Counter
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -125,12 +127,33 @@ def test_ids_of_any_type_become_text() -> None:
         pa.array(["7", "10", "7", "9"]).dictionary_encode(),
         pa.array([b"7", b"10", b"7", b"9"]),
         pa.array([7, 10, 7, 9], pa.uint64()),
+        pa.array(list(map(Decimal, [7, 10, 7, 9])), pa.decimal128(38, 0)),
+        pa.array(list(map(Decimal, [7, 10, 7, 9])), pa.decimal128(20, 3)),
+        pa.array(list(map(Decimal, [7, 10, 7, 9])), pa.decimal256(70, 3)),
+        pa.array(["7", "10", "7", "9"], pa.string_view()),
+        pa.array([b"7", b"10", b"7", b"9"], pa.binary_view()),
     ]
     for column in columns:
         items = pa.array(["a", "b", "c", "d"], pa.large_string())
         pq.write_table(pa.table({"user": column, "item": items, "time": [1, 2, 3, 4]}), "o.parquet")
         own = prepare("o", [Path("o.parquet")], Columns())
         assert own.ids.users.to_pylist() == ["10", "7", "9"]
+
+
+def test_uuids_are_read_as_they_are_written(bslbench: Command) -> None:
+    users = [UUID(int=n << 90) for n in (7, 10, 7, 9)]
+    for kind in (pa.binary(16), pa.uuid()):
+        column = pa.array([user.bytes for user in users], kind)
+        table = pa.table({"user": column, "item": [b"a", b"b", b"c", b"d"], "time": [1, 2, 3, 4]})
+        pq.write_table(table, "o.parquet")
+        own = prepare("o", [Path("o.parquet")], Columns())
+        assert own.ids.users.to_pylist() == sorted(set(map(str, users)))
+    fixed = pa.array([b"abc", b"abd", b"abc", None], pa.binary(3))
+    pq.write_table(table.set_column(0, "user", [fixed]), "p.parquet")
+    code, _, err = bslbench("data", "add", "p", "p.parquet")
+    assert code == 2 and "p.parquet, row 4: no user" in err
+    code, _, err = bslbench("data", "add", "o", "o.parquet", "--user", "item", "--item", "user")
+    assert code == 0, err
 
 
 def test_columns_by_option_by_usual_name_and_by_neither(bslbench: Command) -> None:
@@ -516,6 +539,8 @@ def test_a_malformed_text_is_named_with_its_line(
     [
         ({"user": [1, None, 3], "item": [1, 2, 3]}, "o.parquet, row 2: no user"),
         ({"user": [1.0, 2.5, 3.0], "item": [1, 2, 3]}, "o.parquet, row 2: '2.5' is not a user"),
+        ({"user": [Decimal(1), Decimal("2.5")], "item": [1, 2]}, "row 2: '2.5' is not a user"),
+        ({"user": [Decimal(1), None], "item": [1, 2]}, "row 2: no user"),
         ({"user": [True, False], "item": [1, 2]}, "row 1: a user cannot be a bool"),
         ({"user": [[1], [2]], "item": [1, 2]}, "a user cannot be a list"),
         ({"user": [1, 2], "item": [1, 2], "time": ["now", "then"]}, "row 1: 'now' is not a time"),

@@ -1,6 +1,7 @@
 """Values of columns: ids as text, numbers, moments; what is none of these is named by its place."""
 
 from collections.abc import Callable
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,8 @@ ZONED, NAIVE = pa.timestamp("us", "UTC"), pa.timestamp("us")
 def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
     """Return ids of any type as text, [n] string: whole numbers in digits, text as it is.
 
+    16 bytes of fixed size are a UUID.
+
     Raises
     ------
     DataError
@@ -25,9 +28,12 @@ def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
     kind = column.type
     if pa.types.is_floating(kind):  # what a table of whole numbers becomes where some are missing
         values = pc.cast(column, pa.float64())
-        whole = pc.fill_null(pc.equal(pc.floor(values), values), False)
-        _all(pc.and_(whole, pc.less(pc.abs(values), 2.0**53)), column, place, what)
+        _all(pc.and_(_whole(values), pc.less(pc.abs(values), 2.0**53)), column, place, what)
         column = pc.cast(values, pa.int64())
+    elif pa.types.is_decimal(kind):  # what databases give whole numbers out as
+        values = pc.cast(column, pa.decimal256(76, kind.scale))
+        _all(_whole(values), column, place, what)
+        column = pc.cast(values, pa.decimal256(76, 0))
     elif _is_text(kind):
         column = _decoded(column, place, what)
     elif not pa.types.is_integer(kind):
@@ -101,7 +107,29 @@ def times(column: pa.Array, kind: pa.DataType, place: Place, what: str) -> pa.Ar
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    """Return values without what is only a way to store them."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    kind = column.type
+    if pa.types.is_fixed_size_binary(kind):
+        return _uuids(column) if kind.byte_width == 16 else pc.cast(column, pa.binary())
+    if pa.types.is_binary_view(kind):
+        return pc.cast(column, pa.binary())
+    return pc.cast(column, pa.string()) if pa.types.is_string_view(kind) else column
+
+
+def _uuids(column: pa.Array) -> pa.Array:
+    """Return 16 bytes each as a UUID is written; each is put into words once."""
+    coded = column.dictionary_encode()
+    written = [str(UUID(bytes=raw)) for raw in coded.dictionary.to_pylist()]
+    return pa.array(written, pa.string()).take(coded.indices)
+
+
+def _whole(values: pa.Array) -> pa.Array:
+    """Tell which values have no fraction, [n] bool; what is missing is none of them."""
+    return pc.fill_null(pc.equal(pc.floor(values), values), False)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -110,7 +138,6 @@ def _is_text(kind: pa.DataType) -> bool:
         or pa.types.is_large_binary(kind)
         or pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
     )
 
 
