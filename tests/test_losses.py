@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -347,6 +348,21 @@ def test_hyper_parameters_out_of_range_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         LOSSES[name](**params)
+
+
+OURS = {"sl_shift"}
+"""Losses of no paper."""
+EQUATIONS = {"bce", "sl", "bsl"}
+"""Losses whose equation is known."""
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_docstring_ends_in_the_paper(name: str) -> None:
+    loss = LOSSES[name]
+    assert (inspect.getdoc(loss) or "").endswith(f"\n\nReferences\n----------\n{loss.source}")
+    assert ("bslbench" in loss.source) == (name in OURS)
+    assert bool(re.search(r"\b(19|20)\d\d\b", loss.source)) == (name not in OURS)
+    assert ("Eq. " in loss.source) == (name in EQUATIONS)
 
 
 @pytest.mark.parametrize("name", LOSSES)

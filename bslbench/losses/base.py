@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -147,12 +148,19 @@ class Loss(nn.Module):
     """
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    """Paper, venue and year, and the equation where it is known; ends the class's docstring."""
     status: ClassVar[Status] = "experimental"
     """``verified``: it has met a figure published for it; ``classic``: as old as the field, there
     is no figure of its own to meet; ``experimental``: neither. All are tested against their
     formulas."""
     evidence: ClassVar[str] = "none yet"
     """What the status rests on."""
+
+    def __init_subclass__(cls) -> None:
+        """Have the docstring end in the source, which is thus written once."""
+        super().__init_subclass__()
+        if cls.__doc__ and "source" in vars(cls):
+            cls.__doc__ = f"{cleandoc(cls.__doc__)}\n\nReferences\n----------\n{cls.source}"
 
 
 def log_mean_exp(x: Tensor, tau: float | Tensor = 1.0) -> Tensor:
