@@ -42,22 +42,27 @@ class CannotTell(BslbenchError):
     exit_code = 4
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str], most: int | None = None) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest of `known`, else the list of all of them.
+
+    Parameters
+    ----------
+    most
+        How many of them to list, where there may be thousands.
 
     Examples
     --------
     >>> suggest("yelp", ["yelp2018", "gowalla"])
     "; did you mean 'yelp2018'?"
+    >>> suggest("x", ["yelp2018", "gowalla", "lastfm"], most=2)
+    '; known: gowalla, lastfm, ...'
     """
     names = sorted(known)
-    return nearest(word, names) or (f"; known: {', '.join(names)}" if names else "")
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return what `suggest` does where one of `known` is near, else nothing."""
-    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    listed = names[:most] + ["..."] * (len(names) > len(names[:most]))
+    return f"; known: {', '.join(listed)}" if names else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -63,7 +63,7 @@ def test_the_readme_finds_the_figure_whatever_the_number_of_items(
 def test_a_run_that_is_not_there_is_one_line(bslbench: Command, kept: Path) -> None:
     for text in (str(kept.parent.resolve() / "mistyped"), "a**b", "[", "../runs/", "gone/"):
         said = refused(bslbench, text)
-        assert f"'{text}' is no folder of embeddings, and no run in results/runs" in said
+        assert f"'{text}' is no folder of embeddings, and no run in results/runs; known: " in said
         code, _, err = bslbench("eval", text)
         assert code == 2 and f"'{text}' is no finished run in results/runs" in err
     assert f"did you mean '{kept.name}'?" in refused(bslbench, f"x{kept.name}")

@@ -24,7 +24,7 @@ from bslbench.data.ids import ids_of
 from bslbench.data.interactions import Interactions
 from bslbench.engine.inputs import Options, split_of
 from bslbench.engine.store import Run, Store, write_atomically, writing
-from bslbench.errors import ConfigError, DataError, first_line, nearest
+from bslbench.errors import ConfigError, DataError, first_line, suggest
 
 FloatTable = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
@@ -261,4 +261,4 @@ def _check_tables(users: FloatTable, items: FloatTable) -> None:
 def _near(user: str, known: Texts) -> str:
     if len(known) > 100_000:  # looking for what is alike takes time in proportion
         return ""
-    return nearest(user, map(str, known)) or f"; the first ones are {', '.join(known[:3])}"
+    return suggest(user, map(str, known), most=3)

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bslbench.config import EXTERNAL, Cell, Scalar
-from bslbench.errors import ConfigError, DataError, InUse, StoreError, nearest
+from bslbench.errors import ConfigError, DataError, InUse, StoreError, suggest
 
 LEADING = ["run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "noise_fneg"]
 LEADING += ["seed", "selection"]
@@ -164,9 +164,9 @@ class Store:
         having
             A file that it must have.
         what
-            What the text is not, where there is none: begins the message.
+            What to say that the text is if there is none, such as ``no finished run``.
         beside
-            What else might have been meant, besides runs.
+            What else may have been meant, besides runs.
 
         Raises
         ------
@@ -179,7 +179,8 @@ class Store:
         known = sorted(path.parent.name for path in runs.glob(f"*/{having}"))
         found = [name for name in known if name.startswith(text)]
         if not found:
-            raise ConfigError(f"'{text}' is {what} in {runs}{nearest(text, [*known, *beside])}")
+            hint = suggest(text, [*known, *beside], most=3)
+            raise ConfigError(f"'{text}' is {what} in {runs}{hint}")
         if len(found) > 1:
             raise ConfigError(f"'{text}' is the beginning of {len(found)} runs, such as {found[0]}")
         return self.run(found[0])
