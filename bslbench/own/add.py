@@ -90,13 +90,13 @@ def check_name(name: str, data: Path, catalog: Path, force: bool = False) -> Non
     """Raise a `ConfigError` if a dataset cannot be called so."""
     if not re.fullmatch(PLAIN_NAME, name):
         raise ConfigError(f"{name!r}: a name is letters, digits, '.', '_' and '-'")
-    if name in packaged():
-        raise ConfigError(f"'{name}' is a dataset that comes with bslbench: choose another name")
     folder = data / name
     if folder.exists() and not (folder / ID_FILES["users"]).is_file():
         raise ConfigError(f"{folder} is there, and no dataset that was added: choose another name")
+    if name in packaged():
+        raise ConfigError(f"'{name}' is a dataset that comes with bslbench: choose another name")
     known = read_catalog(catalog) if catalog.is_file() else {}
-    there = str(catalog) if name in known else str(folder) if folder.exists() else ""
+    there = str(catalog) if name in known else str(data / name) if (data / name).exists() else ""
     if there and not force:
         raise ConfigError(f"there is a '{name}' in {there}: choose another name, or say --force")
 
