@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,12 @@ from bslbench.engine.inputs import Options
 from bslbench.engine.race.race import Outcome, leave
 from bslbench.engine.refit import everything, refit
 from bslbench.engine.store import Run, Store
-from bslbench.errors import ConfigError
+from bslbench.engine.tuning.search import HOPELESS
+from bslbench.errors import ConfigError, RunFailed
+from bslbench.references import IALS
 from bslbench.report.choice import verdict
+from bslbench.report.race import notes, rungs
+from bslbench.report.render import render
 from bslbench.training import Interrupted
 from tests.races import DATA, means, race, ran
 
@@ -81,6 +86,41 @@ def test_two_losses_that_are_the_same_are_not_told_apart(tmp_path: Path) -> None
     assert found.sentences[0].startswith("Train with sl (tau ")
     assert found.sentences[0].endswith("; Twin would do as well.")
     assert "popularity (95 % interval " in found.sentences[2]
+
+
+BROKEN = """
+from bslbench.losses import SL
+
+class Broken(SL):
+    '''It is never finite.'''
+    def forward(self, pos, neg, batch=None):
+        return super().forward(pos, neg, batch) * float("inf")
+"""
+
+
+def test_what_always_fails_leaves_the_race_to_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fit(*asked: Any) -> None:
+        raise RuntimeError("singular")
+
+    monkeypatch.setattr(IALS, "fit", fit)
+    mine = tmp_path / "broken.py"
+    mine.write_text(BROKEN)
+    outcome = ran(tmp_path, race(losses=[f"{mine}:Broken", "sl"]), rounds=(HOPELESS, 1))
+    assert outcome.pick.name == "sl"
+    assert [final.name for final in outcome.finals.references] == ["popularity"]
+    said = list(notes(outcome))
+    assert "without ials: RuntimeError: singular" in said
+    assert any(line.startswith("without Broken: non-finite loss (inf)") for line in said)
+    assert "Broken" in render(rungs(outcome), "markdown")
+
+
+def test_a_race_of_which_nothing_can_be_trained_says_so(tmp_path: Path) -> None:
+    mine = tmp_path / "broken.py"
+    mine.write_text(BROKEN)
+    with pytest.raises(RunFailed, match=r"no loss could be trained on .*: Broken: non-finite"):
+        ran(tmp_path, race(losses=[f"{mine}:Broken"]), references=["popularity"])
 
 
 # The final runs

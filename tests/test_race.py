@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bslbench.engine.failures import record_failure
 from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Job, Listener, Result, Stop
 from bslbench.engine.race import clock as clocks
@@ -134,6 +135,7 @@ class Now:
         self.time = 0.0
         self.jobs: list[str] = []
         self.dies_at = -1
+        self.fails = ""
 
     def __call__(self) -> float:
         return self.time
@@ -145,10 +147,15 @@ class Now:
             if len(self.jobs) == self.dies_at:
                 raise KeyboardInterrupt  # as good as a kill: nothing is told of it
             listener.started(job.cell)
-            pretend(job)
+            failed = (job.cell.loss, job.cell.dataset) == (self.fails, DATA)
+            if failed:
+                job.run.folder.mkdir(parents=True, exist_ok=True)
+                record_failure(job.run, "broken")
+            else:
+                pretend(job)
             self.jobs.append(job.cell.id)
             self.time += 10.0
-            listener.ended(job, Result("trained"))
+            listener.ended(job, Result("failed", "broken") if failed else Result("trained"))
 
 
 def pretend(job: Job) -> None:
@@ -215,6 +222,16 @@ def test_a_short_budget_cuts_all_losses_alike_but_not_below_the_least(
     assert {len(own) for own in outcome.heats[0].trials.values()} == {2}
     assert {len(own) for own in outcome.heats[1].trials.values()} == {1}
     assert clock.spent() == 200.0  # two runs of the first rung and two of the last came to nothing
+
+
+def test_what_fails_on_a_later_rung_is_tried_once_and_leaves(tmp_path: Path, now: Now) -> None:
+    now.fails = "bpr"
+    outcome, _ = timed(tmp_path, now, 1000.0)
+    assert outcome is not None
+    assert outcome.heats[-1].fallen() == {"bpr": "broken"}
+    assert [final.name for final in outcome.finals.losses] == ["sl"]
+    assert outcome.record.done["rung-1"] == 2
+    assert len(set(now.jobs)) == len(now.jobs)
 
 
 @pytest.mark.parametrize("dies_at", [3, 13, 20, 27])

@@ -133,14 +133,6 @@ def agreements(outcome: Outcome) -> Iterator[str]:
         )
 
 
-def _fallen(outcome: Outcome) -> Iterator[tuple[str, str]]:
-    """Yield what had no finished trial on some rung, and what the last one failed of."""
-    for heat in outcome.heats:
-        for name, trials in heat.trials.items():
-            if trials and not heat.best(name):
-                yield name, trials[-1].reason or "no trial was finished"
-
-
 def notes(outcome: Outcome) -> Iterator[str]:
     """Yield what else there is to know, a line each."""
     plan, spent = outcome.record.plan, outcome.spent
@@ -155,7 +147,8 @@ def notes(outcome: Outcome) -> Iterator[str]:
             yield f"on {heat.rung.share} time allowed {done} of {heat.rung.rounds} settings of each"
     yield from (f"without {name}: {reason}" for name, reason in plan.left_out.items())
     yield from (f"{name} failed: {reason}" for name, reason in outcome.finals.failed.items())
-    yield from (f"without {name}: {reason}" for name, reason in _fallen(outcome))
+    for heat in outcome.heats:
+        yield from (f"without {name}: {reason}" for name, reason in heat.fallen().items())
     pick = outcome.pick
     space = outcome.heats[-1].entered[pick.name].space
     for name, value in pick.params.items():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from bslbench.config import Cell
 from bslbench.engine import executors
-from bslbench.engine.executors import run_grid
+from bslbench.engine.executors import WHOLE, Part, run_grid
 from bslbench.engine.inputs import Options
 from bslbench.engine.pruning import past
 from bslbench.engine.race.clock import OutOfTime, Timed
@@ -87,6 +87,14 @@ class Heat:
         }
         return sorted(scores, key=lambda name: -scores[name])
 
+    def fallen(self) -> dict[str, str]:
+        """Return what has no finished trial, and what its last one failed of."""
+        return {
+            name: trials[-1].reason or "no trial was finished"
+            for name, trials in self.trials.items()
+            if trials and not self.finished(name)
+        }
+
 
 def climb(record: Record, means: Means) -> tuple[Record, list[Heat]]:
     """Run all rungs, or what is left of them.
@@ -105,7 +113,8 @@ def climb(record: Record, means: Means) -> tuple[Record, list[Heat]]:
         else:
             record, heat = _next(record, means, number, heats[-1])
         if not heat.losses():
-            raise RunFailed(f"{record.race.name}: no loss was trained on {heat.rung.dataset}")
+            why = "; ".join(f"{name}: {reason}" for name, reason in heat.fallen().items())
+            raise RunFailed(f"no loss could be trained on {heat.rung.dataset}: {why}")
         heats.append(heat)
     return record, heats
 
@@ -131,7 +140,7 @@ def _first(record: Record, means: Means) -> tuple[Record, Heat]:
                 search(
                     asked,
                     list(contenders.values()),
-                    Budget(rounds),
+                    Budget(rounds, hopeless=None),
                     means.store,
                     shown,
                     means.execute,
@@ -175,7 +184,7 @@ def _next(record: Record, means: Means, number: int, before: Heat) -> tuple[Reco
             for trial, cell in zip(own, cells[name], strict=True)
         }
 
-        def tried(chosen: Sequence[Sequence[Cell]]) -> None:
+        def tried(chosen: Sequence[Sequence[Cell]], part: Part = WHOLE) -> None:
             once = {cell.id: cell for round_ in chosen for cell in round_}
             with means.watch_runs(titles) as shown:
                 run_grid(
@@ -185,11 +194,12 @@ def _next(record: Record, means: Means, number: int, before: Heat) -> tuple[Reco
                     shown,
                     means.execute,
                     options=means.options,
+                    part=part,
                 )
 
         tried(rounds[:1])
         with suppress(OutOfTime), means.execute.until(record.plan.ends[number] * means.budget):
-            tried(rounds)
+            tried(rounds, Part(only="missing"))  # what has just failed is not tried again
         lacking = (
             n for n, round_ in enumerate(rounds) if not all(_ended(c, means) for c in round_)
         )

@@ -22,7 +22,7 @@ from bslbench.errors import ConfigError, RunFailed, StoreError
 from bslbench.training import Evaluation, Interrupted
 
 HOPELESS = 4
-"""A loss whose first trials all fail, so many of them, ends the study."""
+"""Failures with which a loss may begin before they end a study, unless a budget says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,14 @@ class Budget:
         Of training and evaluation, summed over all trials.
     guess
         Seconds that a trial takes, by loss, for the time before there is one.
+    hopeless
+        A loss whose first trials all fail, so many of them, ends the study; None: it goes on.
     """
 
     rounds: int | None = None
     seconds: float | None = None
     guess: Mapping[str, float] = field(default_factory=dict)
+    hopeless: int | None = HOPELESS
 
 
 class Watcher(Protocol):
@@ -119,7 +122,8 @@ class _Feed:
     def look(self) -> None:
         """See what has ended, here or elsewhere, and what can be made now."""
         self.trials = {c.name: self.ledger.trials(c.name) for c in self.entered}
-        _check_hope(self.trials)
+        if self.budget.hopeless is not None:
+            _check_hope(self.trials, self.budget.hopeless)
         if self.budget.rounds is not None:
             self.trials = {name: t[: self.budget.rounds] for name, t in self.trials.items()}
         rounds = rounds_of(self.trials, self.budget, self.study.lag, self.ledger)
@@ -204,7 +208,7 @@ def search(
     ConfigError
         If the budget does not allow one round.
     RunFailed
-        If the first trials of a loss have all failed; the message has the first reason.
+        If a loss is found to be hopeless; the message has the first reason.
     StoreError
         If the results cannot be written.
     Interrupted
@@ -228,10 +232,10 @@ def search(
     return feed.trials
 
 
-def _check_hope(trials: Mapping[str, Sequence[Trial]]) -> None:
+def _check_hope(trials: Mapping[str, Sequence[Trial]], hopeless: int) -> None:
     for name, ended in trials.items():
-        if len(ended) >= HOPELESS and all(t.state == "failed" for t in ended[:HOPELESS]):
-            raise RunFailed(f"{name}: its first {HOPELESS} trials failed: {ended[0].reason}")
+        if len(ended) >= hopeless and all(t.state == "failed" for t in ended[:hopeless]):
+            raise RunFailed(f"{name}: its first {hopeless} trials failed: {ended[0].reason}")
 
 
 def rounds_of(
