@@ -101,6 +101,8 @@ def choose(
     title = name or "choose-" + "".join(c if c.isalnum() else "-" for c in called)
     validated(Grid, {"name": title}, "--name")
     folder = Folder(results / title / "race")
+    entering = list(dict.fromkeys(losses or SHORT_LIST))
+    plugins = prepare.plugins(entering, backbone)
     console = Console(stderr=True)
     set_threads(max(1, n_cores() // jobs))
     with TemporaryDirectory() as aside, ExitStack() as held:
@@ -112,7 +114,8 @@ def choose(
             dataset=loaded.name,
             fingerprint=loaded.fingerprint,
             backbone=backbone,
-            losses=list(dict.fromkeys(losses or SHORT_LIST)),
+            losses=entering,
+            sources={asked: plugin.source for asked, plugin in plugins.items() if plugin.source},
             set=options.settings(settings or []),
         )
         if not dry_run:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from bslbench import cli_choose
 from bslbench.cli import app
 from bslbench.data.load import load
 from bslbench.engine.inputs import Options
@@ -86,6 +87,32 @@ def test_from_a_file_to_an_answer_in_the_ids_of_its_owner(orders: Path, short: N
     assert runs == {p: p.stat().st_mtime_ns for p in Path("results/runs").glob("*/metrics.csv")}
     other = call("choose", orders, "--user", "what", "--item", "who", *FAST, code=2)
     assert "there is a 'shop-orders'" in other and "--dataset shop-orders" in other
+
+
+@pytest.fixture
+def unrun(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Races that are entered, planned and kept, and not run."""
+    monkeypatch.setattr(cli_choose, "_run", lambda *asked: None)
+
+
+MINE = """
+from bslbench.losses import SL
+
+class Mine(SL):
+    '''A loss of one's own.'''
+"""
+
+
+def test_a_loss_that_has_changed_since_is_another_race(unrun: None) -> None:
+    mine = Path("mine.py")
+    mine.write_text(MINE)
+    asked = ("choose", "--dataset", DATA, "--loss", "mine.py:Mine", *FAST, "--name", "own")
+    call(*asked)
+    mine.write_text(MINE + "# the same loss, but who can tell?\n")
+    told = call(*asked, code=2)
+    assert told == "mine.py:Mine has changed since the race began; give another --name"
+    mine.write_text(MINE)
+    call(*asked)
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(orders: Path, short: None) -> None:

@@ -1,6 +1,7 @@
 """A race before it runs and how it keeps to its budget: rungs, plan, agreement, clock."""
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from bslbench.engine.race.ladder import Race, Rung, entered, ladder, study
 from bslbench.engine.race.plan import Plan, described, plan
 from bslbench.engine.race.race import Outcome, run_race
 from bslbench.engine.race.record import Folder, Record
-from bslbench.engine.store import TRAILING, csv_text, sha256
+from bslbench.engine.store import TRAILING, Store, csv_text, sha256
 from bslbench.engine.tuning.ledger import Trial
-from bslbench.errors import ConfigError
+from bslbench.errors import ConfigError, DataError
 from tests.races import DATA, means, planned, race
 
 # The ladder and the plan
@@ -259,6 +260,15 @@ def test_another_race_of_the_same_name_is_refused(tmp_path: Path) -> None:
     assert folder.read(race()) is not None
     with pytest.raises(ConfigError, match=r"this race has losses = \['sl', 'bpr'\], not \['sl'\]"):
         folder.read(race(losses=["sl"]))
+
+
+def test_a_run_that_a_decided_rung_rests_on_is_missed(tmp_path: Path, now: Now) -> None:
+    outcome, _ = timed(tmp_path, now, 400.0)
+    assert outcome is not None
+    gone = Store(tmp_path).run(outcome.heats[-1].best("sl")[0].cell).folder
+    shutil.rmtree(gone)
+    with pytest.raises(DataError, match=f"{gone} is gone or damaged, .*give another --name"):
+        timed(tmp_path, now, 400.0)
 
 
 def test_a_plan_is_made_from_what_is_measured(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bslbench.engine.tuning import search as tuning
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger, Trial
 from bslbench.engine.tuning.search import Budget, search
-from bslbench.errors import RunFailed
+from bslbench.errors import DataError, RunFailed
 
 LEAST_ROUNDS = 2
 """Settings of each loss on the first rung that are tried whatever the time."""
@@ -103,6 +103,8 @@ def climb(record: Record, means: Means) -> tuple[Record, list[Heat]]:
     ------
     RunFailed
         If no loss could be trained.
+    DataError
+        If a run is gone that a rung was decided by.
     Interrupted
         After SIGINT or SIGTERM.
     """
@@ -221,9 +223,14 @@ def _ended(cell: Cell, means: Means) -> bool:
 
 def _trial(trial: Trial, cell: Cell, means: Means) -> Trial:
     """Return a trial of the first rung as what it came to on another."""
-    found = past(means.store.run(cell.id), cell, {})
+    run = means.store.run(cell.id)
+    found = past(run, cell, {})
     if found is None:
-        reason = means.store.run(cell.id).failure().get("reason", "")
+        if not _ended(cell, means):  # not a failure: it had ended when the rung was decided
+            raise DataError(
+                f"{run.folder} is gone or damaged, and the race rests on it; give another --name"
+            )
+        reason = run.failure().get("reason", "")
         return replace(trial, cell=cell.id, state="failed", curve={}, seconds=0.0, reason=reason)
     return replace(
         trial, cell=cell.id, state="complete", curve=found.curve, seconds=found.seconds, reason=""

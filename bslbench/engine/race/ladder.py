@@ -56,6 +56,8 @@ class Race(Strict):
     ----------
     name
         Its folder in the results.
+    sources
+        sha256 of the user's own code among losses and backbone, by how it was asked for.
     set
         Settings held fixed for all losses that have them.
     seed
@@ -67,6 +69,7 @@ class Race(Strict):
     fingerprint: str
     backbone: str = "mf"
     losses: list[str]
+    sources: dict[str, str] = Field(default_factory=dict)
     set: dict[str, Scalar] = Field(default_factory=dict)
     seed: int = 0
     protocol: int = PROTOCOL

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from bslbench.backbones import BACKBONES
 from bslbench.engine.inputs import Options
 from bslbench.engine.race.cost import affordable, costs
 from bslbench.engine.race.ladder import Race, ladder
@@ -13,8 +14,10 @@ from bslbench.engine.race.plan import Plan, plan
 from bslbench.engine.race.record import Folder, Record
 from bslbench.engine.store import write_atomically, writing
 from bslbench.errors import ConfigError, DataError
+from bslbench.losses import LOSSES
 from bslbench.own.add import Own, check_name, prepare, write
 from bslbench.own.gather import Columns
+from bslbench.plugins import Plugin, find
 
 SOURCE = "source.json"
 
@@ -71,6 +74,20 @@ def _stamp(path: Path) -> list[str | int]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def plugins(losses: Sequence[str], backbone: str) -> dict[str, Plugin]:
+    """Return losses and backbone, by how they are asked for.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is unknown, or a file without such a class.
+    RunFailed
+        If a file of the user's raises while it is imported.
+    """
+    found = {name: find(name, LOSSES, "loss") for name in losses}
+    return found | {backbone: find(backbone, BACKBONES, "backbone")}
 
 
 def planned(

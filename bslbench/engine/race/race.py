@@ -64,6 +64,8 @@ def run_race(record: Record, means: Means, seeds: int, jobs: int) -> Outcome:
     ------
     RunFailed
         If no loss could be trained.
+    DataError
+        If a run is gone that a rung was decided by.
     Interrupted
         After SIGINT or SIGTERM: whatever was running has kept its state.
     """

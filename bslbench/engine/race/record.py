@@ -40,7 +40,7 @@ class Folder:
         Raises
         ------
         ConfigError
-            If the folder has another race.
+            If the folder has another race, or one of code that has changed since.
         DataError
             If the file is damaged.
         """
@@ -50,13 +50,16 @@ class Folder:
             kept = Record.model_validate(json.loads(self.path.read_bytes()))
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path} is damaged; remove {self.root} to start anew") from error
-        old, new = kept.race.model_dump(), race.model_dump()
+        old, new = (one.model_dump(exclude={"sources"}) for one in (kept.race, race))
         for key, value in new.items():
             if old[key] != value:
                 raise ConfigError(
                     f"{self.path}: this race has {key} = {old[key]!r}, not {value!r}; "
                     "give another --name"
                 )
+        for asked, source in race.sources.items():
+            if kept.race.sources.get(asked) != source:
+                raise ConfigError(f"{asked} has changed since the race began; give another --name")
         return kept
 
     def write(self, record: Record) -> None:
