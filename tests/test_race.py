@@ -1,6 +1,7 @@
 """A race before it runs and how it keeps to its budget: rungs, plan, agreement, clock."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -52,6 +53,48 @@ def test_every_loss_is_trained_alike() -> None:
             assert (train.init, train.l2_negatives) == ("xavier", False)
         assert by_name["sl"].space["lr"] == by_name["bpr"].space["lr"]
         assert by_name["ials"].cell.loss_params["dim"] == 4  # the same as theirs
+
+
+COUNTING = ("bc", "adap_tau", "tce", "sl_at_k")
+
+
+def counted(epochs: int, **fixed: Any) -> dict[str, Any]:
+    """What the losses that count epochs or steps count to, in a race of so many epochs."""
+    asked = race(losses=[*COUNTING], set={"batch_size": 256} | fixed)
+    rung = ladder(asked, Options())[-1]
+    made = entered(study(asked, 1, rung, epochs, []), rung, Options())
+    names = ("warmup", "warmup", "ramp", "every")
+    return {c.name: c.cell.loss_params[at] for c, at in zip(made, names, strict=True)}
+
+
+def test_what_a_loss_counts_in_epochs_or_steps_ends_within_a_quarter_of_the_training() -> None:
+    steps = math.ceil(ladder(race(), Options())[-1].pairs / 256)
+    assert counted(4) == {"bc": 1, "adap_tau": 1, "tce": steps, "sl_at_k": 1}
+    assert counted(20) == {"bc": 5, "adap_tau": 5, "tce": 5 * steps, "sl_at_k": 5}
+    assert counted(40) == {"bc": 5, "adap_tau": 10, "tce": 10 * steps, "sl_at_k": 5}
+    fixed = counted(4, warmup=3, **{"tce.ramp": 7})
+    assert fixed == {"bc": 3, "adap_tau": 3, "tce": 7, "sl_at_k": 1}
+
+
+def test_the_plan_says_what_is_shortened() -> None:
+    asked = race(losses=["bc", "sl"])
+    assert "held to a quarter of the training: bc.warmup = 1" in described(asked, planned(asked), 1)
+    assert "quarter" not in described(race(), planned(race()), 1)
+
+
+WRONG = """
+from bslbench.losses import SL
+
+class Mine(SL):
+    counted = {COUNTED}
+"""
+
+
+@pytest.mark.parametrize("wrong", ['{"warm": "epochs"}', '{"tau": "hours"}'])
+def test_a_count_that_cannot_be_meant_is_named(tmp_path: Path, wrong: str) -> None:
+    (tmp_path / "mine.py").write_text(WRONG.replace("{COUNTED}", wrong))
+    with pytest.raises(ConfigError, match=r"Mine: counted: .* no parameter in epochs or steps"):
+        described(asked := race(losses=[f"{tmp_path / 'mine.py'}:Mine"]), planned(asked), 1)
 
 
 RUNGS = [

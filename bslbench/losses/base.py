@@ -146,6 +146,9 @@ class Loss(nn.Module):
     ``"int"``; or ``("choice", value, value, ...)``. Tuning widens a range whose edge is best, as
     far as the constructor takes the values.
     """
+    counted: ClassVar[dict[str, Literal["epochs", "steps"]]] = {}
+    """Which of its own hyper-parameters are counts of epochs or steps: what has to be shortened
+    where the training is short."""
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
     """Paper, venue and year, and the equation where it is known; ends the class's docstring."""

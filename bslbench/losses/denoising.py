@@ -44,6 +44,7 @@ class TCE(Loss):
     score = "inner"
     order_free = True
     space = {"drop": ("linear", 0.05, 0.3), "w": W}
+    counted = {"ramp": "steps"}
     formula = "-[kept] log sigma(p) - w mean_j log sigma(-n_j), dropped: the largest losses"
     source = "Wang et al., Denoising implicit feedback (ADT), WSDM 2021: T-CE"
 

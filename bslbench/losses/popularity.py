@@ -61,6 +61,7 @@ class BC(Loss):
     n_negatives = 128
     order_free = True
     space = {"tau": TAU, "tau_pop": TAU}
+    counted = {"warmup": "epochs"}
     formula = (
         "(1-w) SSM(cos(angle(u,i) + M), n_j; tau), M = 1 - sigma(u_b i_b), "
         "u_b and i_b by degree, from w SSM(tau_pop) over the first epochs"

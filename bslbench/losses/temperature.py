@@ -63,6 +63,7 @@ class AdapTau(SoftmaxLoss):
     graph_safe = False
     n_negatives = 1024
     space = {"beta": ("log", 0.1, 10.0)}
+    counted = {"warmup": "epochs"}
     formula = (
         "-w_0 p + log mean_j exp(w_u n_j), w_0 from the gap of positive and all scores, "
         "w_u = w_0 exp(-W((L_u - L)/beta))"

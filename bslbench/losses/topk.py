@@ -48,6 +48,7 @@ class SLatK(SoftmaxLoss):
     graph_safe = False
     n_negatives = 1000
     space = {"tau": TAU, "tau_w": ("log", 0.5, 3.0), "every": ("choice", 5, 20)}
+    counted = {"every": "epochs"}
     formula = "sigma((p - b_u)/tau_w) log sum_j exp((n_j - p)/tau), b_u the user's K-th best score"
     source = "Yang et al., SL@K, KDD 2025"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bslbench.engine.race.agreement import agreement
 from bslbench.engine.race.heats import Heat
+from bslbench.engine.race.plan import shortenings
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.status import span
 from bslbench.engine.tuning.space import Range
@@ -145,6 +146,7 @@ def notes(outcome: Outcome) -> Iterator[str]:
         done = outcome.record.done[f"rung-{number}"]
         if done < heat.rung.rounds:
             yield f"on {heat.rung.share} time allowed {done} of {heat.rung.rounds} settings of each"
+    yield from shortenings(outcome.record.race, plan)
     yield from (f"without {name}: {reason}" for name, reason in plan.left_out.items())
     yield from (f"{name} failed: {reason}" for name, reason in outcome.finals.failed.items())
     for heat in outcome.heats:

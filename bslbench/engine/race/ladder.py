@@ -16,7 +16,10 @@ from bslbench.engine.inputs import Options
 from bslbench.engine.tuning.contenders import Contender, contenders
 from bslbench.engine.tuning.space import Range, Space
 from bslbench.engine.tuning.study import Study
-from bslbench.errors import DataError
+from bslbench.errors import ConfigError, DataError
+from bslbench.losses import LOSSES
+from bslbench.losses.base import declared
+from bslbench.plugins import find
 
 SHORT_LIST = ("bpr", "bce", "ccl", "sl", "bsl")
 """The losses of a race that names none: one of each kind (docs/choose.md says why these)."""
@@ -44,6 +47,9 @@ FAST: dict[str, Scalar] = {
 
 IALS: dict[str, Scalar] = {"ials.nu": 1.0, "ials.iterations": 16}
 """Held fixed, so that few trials are enough for the rest: as its authors recommend."""
+
+COUNTED = 0.25
+"""Share of the training that what a loss counts in epochs or steps may take."""
 
 SPACE: Space = {"lr": Range("log", 1e-3, 5e-2)}
 """Of the common space, what few epochs with a decay want otherwise: the same for every loss."""
@@ -138,6 +144,33 @@ def _batch(pairs: int) -> int:
     return min(max(2 ** round(math.log2(pairs / STEPS)), low), high) if pairs > STEPS else low
 
 
+def shortened(race: Race, rung: Rung, epochs: int) -> dict[str, Scalar]:
+    """Return what losses would count beyond `COUNTED` of a training, held to it: ``LOSS.KEY``.
+
+    What `set` holds fixed stays as it is.
+
+    Raises
+    ------
+    ConfigError
+        If a loss of the user's declares a count that it cannot have.
+    """
+    held: dict[str, Scalar] = {}
+    length = {"epochs": epochs, "steps": epochs * math.ceil(rung.pairs / rung.batch_size)}
+    for asked in race.losses:
+        plugin = find(asked, LOSSES, "loss")
+        for name, unit in declared(plugin.cls, "counted").items():
+            if name not in plugin.parameters() or unit not in length:
+                raise ConfigError(
+                    f"{plugin.name}: counted: '{name}': '{unit}' is no parameter in epochs or steps"
+                )
+            key, most = f"{plugin.name}.{name}", max(1, int(COUNTED * length[unit]))
+            default = plugin.parameters()[name].default
+            longer = isinstance(default, int | float) and default > most
+            if longer and not {name, key} & race.set.keys():
+                held[key] = most
+    return held
+
+
 def study(race: Race, number: int, rung: Rung, epochs: int, references: Sequence[str]) -> Study:
     """Return the study that a rung is: what is tuned over what, by the rules of tuning."""
     given: dict[str, Any] = FAST | {"epochs": epochs, "eval_every": math.ceil(epochs / 3)}
@@ -149,7 +182,7 @@ def study(race: Race, number: int, rung: Rung, epochs: int, references: Sequence
         backbone=race.backbone,
         losses=race.losses,
         references=list(references),
-        set=given | race.set | {"batch_size": rung.batch_size},
+        set=given | shortened(race, rung, epochs) | race.set | {"batch_size": rung.batch_size},
         seed=race.seed,
         startup=8,
     )

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from bslbench.config import Strict
 from bslbench.engine.race.cost import Costs
-from bslbench.engine.race.ladder import Race, Rung
+from bslbench.engine.race.ladder import Race, Rung, shortened
 from bslbench.engine.status import span
 from bslbench.errors import ConfigError
 
@@ -199,9 +199,20 @@ def described(race: Race, plan: Plan, jobs: int) -> str:
     return "\n".join([table, *_lines(race, plan, jobs)])
 
 
+def shortenings(race: Race, plan: Plan) -> Iterator[str]:
+    """Yield what losses count on the whole instead of what they would, a line if there is any."""
+    held = shortened(race, plan.rungs[-1], plan.epochs)
+    if held:
+        yield (
+            f"held to a quarter of the training: "
+            f"{', '.join(f'{key} = {value}' for key, value in held.items())}"
+        )
+
+
 def _lines(race: Race, plan: Plan, jobs: int) -> Iterator[str]:
     side = f", {jobs} runs at a time" if jobs > 1 else ""
     yield f"{', '.join(race.losses)} on {race.backbone}, {plan.epochs} epochs each{side}"
+    yield from shortenings(race, plan)
     yield f"held against {', '.join(plan.references)}"
     yield from (f"without {name}: {reason}" for name, reason in plan.left_out.items())
     losses = f"the best {plan.finalists} losses" if plan.finalists > 1 else "the loss"
