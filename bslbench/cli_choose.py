@@ -17,10 +17,10 @@ from bslbench.options import Catalog, Data, Results
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bslbench.engine.inputs import Options
     from bslbench.engine.race.heats import Means
     from bslbench.engine.race.record import Record
-    from bslbench.own.gather import Columns
+    from bslbench.engine.race.source import Source
+    from bslbench.own.add import Own
     from bslbench.progress import LiveWatcher, PlainWatcher, StudyWatcher
 
 MOST_JOBS = 8
@@ -76,16 +76,19 @@ def choose(
     begun = monotonic()
     from rich.console import Console
 
+    from bslbench.catalog import LOCAL, data_dir, load_catalog
     from bslbench.config import Grid, validated
     from bslbench.data.load import load
     from bslbench.engine.executors import executor_for
+    from bslbench.engine.inputs import Options
     from bslbench.engine.machine import n_cores, set_threads
     from bslbench.engine.race import prepare
     from bslbench.engine.race.clock import Clock, Timed
     from bslbench.engine.race.heats import Means
     from bslbench.engine.race.ladder import SHORT_LIST, Race
     from bslbench.engine.race.plan import described
-    from bslbench.engine.race.record import Folder, Record
+    from bslbench.engine.race.record import Folder
+    from bslbench.engine.race.source import Source, name_of
     from bslbench.engine.store import Store, locked
     from bslbench.own.gather import Columns
 
@@ -97,17 +100,31 @@ def choose(
     if rating and min_rating is None:
         raise ConfigError("--rating is there to leave out low ones: say --min-rating too")
     seconds, jobs = options.seconds(budget), jobs or min(n_cores(), MOST_JOBS)
-    called = dataset or name or prepare.name_of(files or [])
+    called = dataset or name or name_of(files or [])
     title = name or "choose-" + "".join(c if c.isalnum() else "-" for c in called)
     validated(Grid, {"name": title}, "--name")
-    folder = Folder(results / title / "race")
     entering = list(dict.fromkeys(losses or SHORT_LIST))
     plugins = prepare.plugins(entering, backbone)
     console = Console(stderr=True)
     set_threads(max(1, n_cores() // jobs))
     with TemporaryDirectory() as aside, ExitStack() as held:
-        kept = Path(aside) if dry_run else folder.root
-        how = _entered(called, files, columns, kept, dry_run, data, catalog, console)
+        root = Path(aside) if dry_run else results / title / "race"
+        place, entries, own = data, catalog, None
+        if files:
+            place, entries = data_dir(data), catalog or LOCAL
+            if dry_run:
+                place, entries = root, root / LOCAL
+            source = Source(called, files, columns, root, place, entries)
+            own = _read(source, console)
+        else:
+            load(called, place, load_catalog(entries))  # what is unknown leaves nothing behind
+        held.enter_context(locked(root, 0))
+        clock = Clock(root / "clock", begun)
+        clock.keep()
+        if own:
+            source.enter(own)
+            clock.keep()
+        how = Options(place, load_catalog(entries))
         loaded = load(called, how.data, how.catalog)
         race = Race(
             name=title,
@@ -118,47 +135,33 @@ def choose(
             sources={asked: plugin.source for asked, plugin in plugins.items() if plugin.source},
             set=options.settings(settings or []),
         )
-        if not dry_run:
-            held.enter_context(locked(folder.root, 0))
+        folder = Folder(root)
         with console.status("probing") as shown:
-            make = partial(prepare.planned, race, how, seconds, jobs, seeds, shown.update)
-            begin = partial(prepare.begun, race, folder)
-            record = Record(race=race, plan=make()) if dry_run else begin(make)
+
+            def tell(text: str) -> None:
+                shown.update(text)
+                clock.keep()
+
+            make = partial(prepare.planned, race, how, seconds, jobs, seeds, tell)
+            record = prepare.begun(race, folder, make)
+            clock.keep()
         plan = described(race, record.plan, jobs)
         if dry_run:
             print(plan)
         else:
             console.print(plan, highlight=False, markup=False, soft_wrap=True)
-            clock = Clock(folder.root / "clock", begun)
             execute = Timed(executor_for(jobs=jobs), clock)
             watch = partial(_trials, console), partial(_runs, console)
             means = Means(Store(results), folder, execute, how, seconds, *watch)
             _run(record, means, seeds, jobs, against, out or results / title, console)
 
 
-def _entered(
-    name: str,
-    files: list[Path] | None,
-    columns: "Columns",
-    kept: Path,
-    dry_run: bool,
-    data: Path | None,
-    catalog: Path | None,
-    console: "Console",
-) -> "Options":
-    """Enter the data of files if there are any, and return where the data of the race are."""
-    from bslbench.catalog import LOCAL, data_dir, load_catalog
-    from bslbench.engine.inputs import Options
-    from bslbench.engine.race.prepare import add
+def _read(source: "Source", console: "Console") -> "Own | None":
+    """Return the data of files, unless they have been entered, and show what they are like."""
     from bslbench.own.facts import Facts
 
-    if not files:
-        return Options(data, load_catalog(catalog))
-    place, entries = data_dir(data), catalog or LOCAL
-    if dry_run:
-        place, entries = kept, kept / "datasets.toml"
     with console.status("reading"):
-        own = add(name, files, columns, kept, place, entries)
+        own = source.read()
     if own:
         pairs = own.pairs
         sizes = len(own.ids.users), len(own.ids.items)
@@ -167,7 +170,7 @@ def _entered(
         lines += [f"  {line}" for line in facts.lines()]
         lines += [f"warning: {line}" for line in facts.warnings()]
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
-    return Options(place, load_catalog(entries))
+    return own
 
 
 def _run(

@@ -1,5 +1,6 @@
 """The commands `choose` and `recommend`, from a file of one's own to items in its ids."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from bslbench import cli_choose
 from bslbench.cli import app
 from bslbench.data.load import load
 from bslbench.engine.inputs import Options
-from bslbench.engine.race import prepare
+from bslbench.engine.race import clock as clocks
+from bslbench.engine.race import prepare, source
 from bslbench.engine.race.ladder import Race
 from bslbench.engine.race.plan import Plan
 from bslbench.engine.refit import everything
-from bslbench.errors import BslbenchError
+from bslbench.errors import BslbenchError, StoreError
 from tests.races import DATA, planned
 
 
@@ -86,13 +88,105 @@ def test_from_a_file_to_an_answer_in_the_ids_of_its_owner(orders: Path, short: N
     assert re.sub(r"about [^)]*", "", again) == re.sub(r"about [^)]*", "", said)
     assert runs == {p: p.stat().st_mtime_ns for p in Path("results/runs").glob("*/metrics.csv")}
     other = call("choose", orders, "--user", "what", "--item", "who", *FAST, code=2)
-    assert "there is a 'shop-orders'" in other and "--dataset shop-orders" in other
+    assert other == (
+        "there is a 'shop-orders' in datasets.toml: give another --name, "
+        "or use what is there by --dataset shop-orders"
+    )
 
 
 @pytest.fixture
 def unrun(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Races that are entered, planned and kept, and not run."""
     monkeypatch.setattr(cli_choose, "_run", lambda *asked: None)
+
+
+OWN = ("--user", "who", "--item", "what", *FAST)
+
+
+def test_files_are_known_by_their_content(orders: Path, unrun: None) -> None:
+    call("choose", orders, *OWN)
+    os.utime(orders, (1, 1))
+    call("choose", orders, *OWN)
+    elsewhere = orders.rename(orders.with_name("moved.parquet"))
+    call("choose", elsewhere.rename(orders), *OWN)
+    pq.write_table(pq.read_table(orders)[1:], orders)
+    assert "there is a 'shop-orders' in" in call("choose", orders, *OWN, code=2)
+
+
+def test_files_that_a_killed_call_left_without_an_entry_are_entered_anew(
+    orders: Path, unrun: None
+) -> None:
+    catalog = Path("datasets.toml")
+    call("choose", orders, *OWN)
+    entry = catalog.read_text()
+    catalog.unlink()
+    call("choose", orders, *OWN)
+    assert catalog.read_text() == entry
+    catalog.unlink()
+    told = call("choose", orders, *OWN, "--results", "others", code=2)
+    assert told.endswith("data/shop-orders: give another --name")
+
+
+def test_what_the_data_are_like_is_shown_before_they_are_written(
+    orders: Path, unrun: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*asked: Any, **options: Any) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(source, "write", full)
+    shown = CliRunner().invoke(app, ["choose", str(orders), *OWN])
+    assert str(shown.exception) == "the disk is full"
+    assert "820 users are evaluated" in shown.output
+    assert "warning: with 820 users evaluated" in shown.output
+    assert not Path("datasets.toml").exists()
+
+
+class Killed(BaseException):
+    """Comes out of what a process is killed in."""
+
+
+@pytest.mark.parametrize(
+    ("kill", "counted"), [("entering", [20.0, 20.0 + 29.0]), ("probing", [28.0, 28.0 + 6.0])]
+)
+def test_what_a_killed_call_has_taken_before_the_race_is_counted(
+    orders: Path, unrun: None, monkeypatch: pytest.MonkeyPatch, kill: str, counted: list[float]
+) -> None:
+    now, alive = 0.0, False
+
+    def passes(seconds: float, what: str = "") -> None:
+        nonlocal now
+        now += seconds
+        if what == kill and not alive:
+            raise Killed
+
+    def read(*asked: Any) -> Any:
+        passes(20.0)
+        return prepared(*asked)
+
+    def enter(*asked: Any, **options: Any) -> None:
+        passes(3.0, "entering")
+        written(*asked, **options)
+
+    def probed(asked: Race, how: Options, *rest: Any) -> Plan:
+        for what in ("", "probing"):
+            rest[-1]("probing")
+            passes(5.0 if not what else 1.0, what)
+        return planned(asked, how, rounds=(2, 1), epochs=1)
+
+    for module in (cli_choose, clocks):
+        monkeypatch.setattr(module, "monotonic", lambda: now)
+    prepared, written = source.prepare, source.write
+    monkeypatch.setattr(source, "prepare", read)
+    monkeypatch.setattr(source, "write", enter)
+    monkeypatch.setattr(prepare, "planned", probed)
+    asked = ["choose", str(orders), *OWN]
+    clock = Path("results/choose-shop-orders/race/clock")
+    with pytest.raises(Killed):
+        CliRunner().invoke(app, asked)
+    assert float(clock.read_text()) == counted[0]
+    alive = True
+    call(*asked)
+    assert float(clock.read_text()) == counted[1]
 
 
 MINE = """
@@ -131,7 +225,8 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(orders: Path, short: None) 
         (("a.csv", "--rating", "stars"), "say --min-rating too"),
         (("--dataset", "synthetic", "--name", "runs"), "'runs' is the folder of the runs"),
         (("--dataset", "synthetic", "--budget", "soon"), "'soon' is not a time"),
-        (("a.csv",), "a.csv: No such file"),
+        (("a.csv",), "a.csv: no such file"),
+        (("a.csv", "--name", "gowalla"), "--name: 'gowalla' is a dataset that comes with"),
         (("--dataset", "synthetik"), "did you mean 'synthetic'"),
     ],
 )

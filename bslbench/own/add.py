@@ -95,10 +95,16 @@ def check_name(name: str, data: Path, catalog: Path, force: bool = False) -> Non
         raise ConfigError(f"{folder} is there, and no dataset that was added: choose another name")
     if name in packaged():
         raise ConfigError(f"'{name}' is a dataset that comes with bslbench: choose another name")
-    known = read_catalog(catalog) if catalog.is_file() else {}
-    there = str(catalog) if name in known else str(data / name) if (data / name).exists() else ""
-    if there and not force:
-        raise ConfigError(f"there is a '{name}' in {there}: choose another name, or say --force")
+    place = place_of(name, data, catalog)
+    if place and not force:
+        raise ConfigError(f"there is a '{name}' in {place}: choose another name, or say --force")
+
+
+def place_of(name: str, data: Path, catalog: Path) -> str:
+    """Return where a dataset of the user's of that name is: a catalog, a folder, or nowhere."""
+    if catalog.is_file() and name in read_catalog(catalog):
+        return str(catalog)
+    return str(data / name) if (data / name).exists() else ""
 
 
 def write(own: Own, data: Path, catalog: Path, *, force: bool = False) -> None:

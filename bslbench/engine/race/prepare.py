@@ -1,10 +1,6 @@
-"""Before a race: the data that it is about, entered once, and a plan, made once."""
+"""Before a race: what it is about is looked up, and a plan is made, once."""
 
-import json
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
 
 from bslbench.backbones import BACKBONES
 from bslbench.engine.inputs import Options
@@ -12,68 +8,8 @@ from bslbench.engine.race.cost import affordable, costs
 from bslbench.engine.race.ladder import Race, ladder
 from bslbench.engine.race.plan import Plan, plan
 from bslbench.engine.race.record import Folder, Record
-from bslbench.engine.store import write_atomically, writing
-from bslbench.errors import ConfigError, DataError
 from bslbench.losses import LOSSES
-from bslbench.own.add import Own, check_name, prepare, write
-from bslbench.own.gather import Columns
 from bslbench.plugins import Plugin, find
-
-SOURCE = "source.json"
-
-
-def name_of(files: Sequence[Path]) -> str:
-    """Return what a dataset from files is called, if nobody says.
-
-    Examples
-    --------
-    >>> name_of([Path("our data/shop orders.csv.gz")])
-    'shop-orders'
-    """
-    stem = files[0].name.partition(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-") or "data"
-
-
-def add(
-    name: str, files: Sequence[Path], columns: Columns, folder: Path, data: Path, catalog: Path
-) -> Own | None:
-    """Enter a dataset of files; nothing if an earlier call of the same race has.
-
-    Parameters
-    ----------
-    folder
-        The race's, which remembers what the dataset was made from.
-
-    Raises
-    ------
-    ConfigError
-        If there is another dataset of that name.
-    DataError
-        If a file is missing or malformed.
-    """
-    source = json.dumps({"files": [_stamp(path) for path in files], "columns": asdict(columns)})
-    kept = folder / SOURCE
-    known = kept.exists() and kept.read_text("utf-8") == source
-    try:
-        check_name(name, data, catalog)
-    except ConfigError as error:
-        if known:
-            return None
-        raise ConfigError(f"{error}; or use what is there by --dataset {name}") from error
-    own = prepare(name, files, columns)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(kept, source)
-    write(own, data, catalog)
-    return own
-
-
-def _stamp(path: Path) -> list[str | int]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 def plugins(losses: Sequence[str], backbone: str) -> dict[str, Plugin]:
