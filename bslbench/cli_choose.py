@@ -88,6 +88,7 @@ def choose(
     from bslbench.engine.race.ladder import SHORT_LIST, Race
     from bslbench.engine.race.plan import described
     from bslbench.engine.race.record import Folder
+    from bslbench.engine.race.settings import fixed
     from bslbench.engine.race.source import Source, name_of
     from bslbench.engine.store import Store, locked
     from bslbench.own.gather import Columns
@@ -105,6 +106,8 @@ def choose(
     validated(Grid, {"name": title}, "--name")
     entering = list(dict.fromkeys(losses or SHORT_LIST))
     plugins = prepare.plugins(entering, backbone)
+    given = options.settings(settings or [])
+    held_fixed = fixed(given, [plugins[loss] for loss in entering], plugins[backbone])
     console = Console(stderr=True)
     set_threads(max(1, n_cores() // jobs))
     with TemporaryDirectory() as aside, ExitStack() as held:
@@ -133,7 +136,7 @@ def choose(
             backbone=backbone,
             losses=entering,
             sources={asked: plugin.source for asked, plugin in plugins.items() if plugin.source},
-            set=options.settings(settings or []),
+            set=held_fixed,
         )
         folder = Folder(root)
         with console.status("probing") as shown:

@@ -228,6 +228,22 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(orders: Path, short: None) 
         (("a.csv",), "a.csv: no such file"),
         (("a.csv", "--name", "gowalla"), "--name: 'gowalla' is a dataset that comes with"),
         (("--dataset", "synthetik"), "did you mean 'synthetic'"),
+        (("--dataset", DATA, "--loss", "slx"), "no loss named 'slx'; did you mean 'sl'?"),
+        *(
+            (("--dataset", DATA, "--loss", "sl", *told.split()), message)
+            for told, message in (
+                ("--set dim=abc", "--set: dim: Input should be a valid integer"),
+                ("--set batch_size=abc", "--set: batch_size: Input should be a valid integer"),
+                ("--set sl.epochs=0", "--set: epochs: Input should be greater than or equal to 1"),
+                ("--set dim=16,32", "--set: dim: give one value: what is set is not tuned"),
+                ("--set dmi=16", "--set: nothing here has a 'dmi'; did you mean 'dim'?"),
+                ("--set sl.taw=1", "--set: sl has no 'taw'; did you mean 'tau'?"),
+                ("--set sll.tau=1", "--set: nothing here is called 'sll'; did you mean 'sl'?"),
+                ("--set tau=hot", "--set: sl: tau = 'hot' is not of type float"),
+                ("--set tau=-1", "--set: tau must be above 0, not -1.0"),
+                ("--set ials.alpha=-1", "--set: alpha must be above 0"),
+            )
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_named(

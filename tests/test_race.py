@@ -25,7 +25,7 @@ from bslbench.engine.race.record import Folder, Record
 from bslbench.engine.store import TRAILING, Store, csv_text, sha256
 from bslbench.engine.tuning.ledger import Trial
 from bslbench.errors import ConfigError, DataError
-from tests.races import DATA, means, planned, race
+from tests.races import DATA, SET, means, planned, race
 
 # The ladder and the plan
 
@@ -53,6 +53,19 @@ def test_every_loss_is_trained_alike() -> None:
             assert (train.init, train.l2_negatives) == ("xavier", False)
         assert by_name["sl"].space["lr"] == by_name["bpr"].space["lr"]
         assert by_name["ials"].cell.loss_params["dim"] == 4  # the same as theirs
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"logq": True}, "--set, sl on mf: logq acts on in_batch negatives only"),
+        ({"lr": 0.1, "l2": 0.0, "tau": 0.1}, "--set: all of sl is set: nothing to tune"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(fixed: Any, message: str) -> None:
+    asked = race(losses=["sl"], set=SET | fixed)
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        prepare.planned(asked, Options(), 1e6, 1, 10)
 
 
 COUNTING = ("bc", "adap_tau", "tce", "sl_at_k")

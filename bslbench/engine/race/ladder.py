@@ -189,15 +189,26 @@ def study(race: Race, number: int, rung: Rung, epochs: int, references: Sequence
 
 
 def entered(asked: Study, rung: Rung, options: Options) -> list[Contender]:
-    """Return the losses, and the references that have something to tune, as a race trains them."""
+    """Return the losses, and the references that have something to tune, as a race trains them.
+
+    Raises
+    ------
+    ConfigError
+        If what is set leaves nothing to tune, or does not go together.
+    """
     eval_users = MOST_USERS if rung.users > MOST_USERS else 0
+    try:
+        found = contenders(asked, options.data, options.catalog)
+    except ConfigError as error:  # study and grid are ours: what can be wrong in them was set
+        text = str(error).replace(f"study '{asked.name}'", "--set")
+        raise ConfigError(text.replace(f"grid '{asked.grid().name}'", "--set")) from error
     return [
         replace(
             contender,
             space={key: SPACE.get(key, entry) for key, entry in contender.space.items()},
             cell=changed(contender.cell, eval_users=eval_users),
         )
-        for contender in contenders(asked, options.data, options.catalog)
+        for contender in found
     ]
 
 
