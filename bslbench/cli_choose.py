@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bslbench.engine.race.heats import Means
     from bslbench.engine.race.record import Record
     from bslbench.engine.race.source import Source
+    from bslbench.engine.race.today import Today
     from bslbench.own.add import Own
     from bslbench.progress import LiveWatcher, PlainWatcher, StudyWatcher
 
@@ -90,6 +91,7 @@ def choose(
     from bslbench.engine.race.record import Folder
     from bslbench.engine.race.settings import fixed
     from bslbench.engine.race.source import Source, name_of
+    from bslbench.engine.race.today import Today
     from bslbench.engine.store import Store, locked
     from bslbench.own.gather import Columns
 
@@ -138,6 +140,9 @@ def choose(
             sources={asked: plugin.source for asked, plugin in plugins.items() if plugin.source},
             set=held_fixed,
         )
+        today = Today.read(against, loaded, how) if against else None
+        if today:
+            _show(console, *(f"warning: {line}" for line in today.warnings()))
         folder = Folder(root)
         with console.status("probing") as shown:
 
@@ -152,11 +157,11 @@ def choose(
         if dry_run:
             print(plan)
         else:
-            console.print(plan, highlight=False, markup=False, soft_wrap=True)
+            _show(console, plan)
             execute = Timed(executor_for(jobs=jobs), clock)
             watch = partial(_trials, console), partial(_runs, console)
             means = Means(Store(results), folder, execute, how, seconds, *watch)
-            _run(record, means, seeds, jobs, against, out or results / title, console)
+            _run(record, means, seeds, jobs, today, out or results / title, console)
 
 
 def _read(source: "Source", console: "Console") -> "Own | None":
@@ -172,8 +177,13 @@ def _read(source: "Source", console: "Console") -> "Own | None":
         lines = [", ".join(f"{count:,} {what}" for what, count in pairs.tally.items()), own.title]
         lines += [f"  {line}" for line in facts.lines()]
         lines += [f"warning: {line}" for line in facts.warnings()]
-        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+        _show(console, *lines)
     return own
+
+
+def _show(console: "Console", *lines: str) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _run(
@@ -181,14 +191,13 @@ def _run(
     means: "Means",
     seeds: int,
     jobs: int,
-    against: Path | None,
+    today: "Today | None",
     out: Path,
     console: "Console",
 ) -> None:
     """Run the race to its end, and write what it leaves."""
     from bslbench.engine.machine import n_cores, set_threads
     from bslbench.engine.race.race import leave, run_race
-    from bslbench.engine.race.today import rank_lists_of
     from bslbench.engine.store import write_atomically
     from bslbench.report.choice import verdict
     from bslbench.report.race import markdown, page, sections
@@ -196,12 +205,10 @@ def _run(
 
     name, store = record.race.name, means.store
     try:
-        lists = []
-        if against:
-            lists = [rank_lists_of(against, record.race.dataset, store, means.options)]
+        lists = {today.cell.loss: today.run(store, means.options)} if today else {}
         outcome = run_race(record, means, seeds, jobs)
-        for cell in lists:
-            store.add_to_grid(name, cell)
+        if today:
+            store.add_to_grid(name, today.cell)
         set_threads(n_cores())
         with console.status("writing the embeddings") as shown:
             outcome = leave(outcome, means, out, shown.update)
@@ -210,7 +217,7 @@ def _run(
         raise typer.Exit(130) from None
     finally:
         means.execute.clock.keep()
-    found = verdict(outcome, {cell.loss: store.run(cell.id) for cell in lists})
+    found = verdict(outcome, lists)
     parts = sections(outcome, store.root, out)
     write_atomically(out / "report.md", markdown(outcome, found.text, parts))
     write_atomically(out / "report.html", page(outcome, found.text, parts))

@@ -61,9 +61,9 @@ FAST = ("--loss", "sl", "--loss", "bpr", "--set", "dim=4", "--set", "n_negatives
 def test_from_a_file_to_an_answer_in_the_ids_of_its_owner(orders: Path, short: None) -> None:
     lists = pa.table(
         {
-            "user": [f"c{user}" for user in range(820) for _ in range(2)],
-            "item": [f"sku-{item}" for _ in range(820) for item in (3, 5)],
-            "rank": [rank for _ in range(820) for rank in (1, 2)],
+            "user": [*(f"c{user}" for user in range(820) for _ in range(2)), "newcomer"],
+            "item": [*(f"sku-{item}" for _ in range(820) for item in (3, 5)), "sku-gone"],
+            "rank": [*(rank for _ in range(820) for rank in (1, 2)), 1],
         }
     )
     pq.write_table(lists, "today.parquet")
@@ -139,6 +139,50 @@ def test_what_the_data_are_like_is_shown_before_they_are_written(
     assert "820 users are evaluated" in shown.output
     assert "warning: with 820 users evaluated" in shown.output
     assert not Path("datasets.toml").exists()
+
+
+LISTS = """user,item,rank
+c3,sku-gone,1
+newcomer,sku-5,1
+c3,sku-5,2
+c3,sku-lost,3
+stranger,sku-7,1
+newcomer,sku-7,2
+"""
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_lists_of_today_may_know_users_and_items_that_the_data_do_not(
+    orders: Path, unrun: None, more: tuple[str, ...]
+) -> None:
+    Path("today.csv").write_text(LISTS)
+    asked = ["choose", str(orders), *OWN, "--against", "today.csv", *more]
+    shown = CliRunner().invoke(app, asked)
+    assert shown.exit_code == 0, (shown.output, shown.exception)
+    assert "warning: today.csv: users not in the data, left out: 2\n" in shown.output
+    assert "warning: today.csv: items not in the data, which count as misses: 2\n" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("who,sku-5,1\n", "today.csv: none of its users is in the data"),
+        ("c3,sku-5,first\n", "today.csv, line 2: 'first' is not a rank"),
+        ("c3,sku-5,1\nc3,sku-5,2\n", "line 3: the item stands in the user's list already"),
+        ("c3,gone,1\nc3,lost,1\n", "line 3: the rank stands in the user's list already"),
+    ],
+)
+def test_lists_of_today_are_checked_before_anything_is_measured(
+    orders: Path, short: None, monkeypatch: pytest.MonkeyPatch, rows: str, message: str
+) -> None:
+    def planned(*asked: Any) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(prepare, "planned", planned)
+    Path("today.csv").write_text("user,item,rank\n" + rows)
+    asked = ("choose", orders, *OWN, "--against", "today.csv")
+    assert message in call(*asked, "--dry-run", code=2)
+    assert message in call(*asked, code=2)
 
 
 class Killed(BaseException):

@@ -71,8 +71,9 @@ def test_lists_equal_a_loop(seed: int, keep: float) -> None:
     kinds = rng.choice(4, size=(7, 12), p=[0.5, 0.2, 0.1, 0.2])
     pairs = [np.nonzero(kinds == kind) for kind in (1, 2, 3)]
     data = Interactions.from_pairs("some", 7, 12, *pairs)
-    listed = [(u, i) for u in range(7) for i in rng.permutation(12) if rng.random() < keep]
+    listed = [(u, i) for u in range(7) for i in rng.permutation(14) if rng.random() < keep]
     users, items = np.array(listed, np.int32).reshape(-1, 2).T
+    items[items >= 12] = -1  # unknown
     places = np.arange(len(listed)) * 3
     shuffled = rng.permutation(len(listed))
     found = rank_lists(Lists(users[shuffled], items[shuffled], places[shuffled]), data)
@@ -81,9 +82,10 @@ def test_lists_equal_a_loop(seed: int, keep: float) -> None:
         test = np.flatnonzero(kinds[user] == 3)
         if not len(test) or not (kinds[user] == 1).any():
             continue
-        shown = [i for u, i in listed if u == user and kinds[user, i] not in (1, 2)]
+        shown = [i for u, i in listed if u == user and (i >= 12 or kinds[user, i] not in (1, 2))]
         expected += [shown.index(item) + 1 if item in shown else 0 for item in test]
     assert found.ranks.tolist() == expected
+    assert len(found.top_counts) == 12
 
 
 def test_what_is_not_listed_has_no_rank(data: Interactions) -> None:

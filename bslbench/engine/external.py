@@ -30,6 +30,9 @@ USUAL = {
 }
 """Names by which the columns of a file of lists are known."""
 
+Unknown = dict[str, set[str]]
+"""Ids that the data do not have, by ``user`` and ``item``."""
+
 
 @dataclass(frozen=True)
 class Embeddings:
@@ -129,32 +132,40 @@ class ReadLists:
     lists: Lists
 
     @classmethod
-    def read(cls, path: Path, ids: Ids) -> "ReadLists":
+    def read(cls, path: Path, ids: Ids, unknown: Unknown | None = None) -> "ReadLists":
         """Read rows of a user, an item and its rank: CSV, TSV, Parquet or a TREC run file.
 
         Parameters
         ----------
         ids
             What users and items are called in the file.
+        unknown
+            Gets the users and items that are not known, whose rows are left out and whose places
+            stay taken; without it such an id is an error.
 
         Raises
         ------
         ConfigError, DataError
             For a column that is not there, an unknown id, a rank that is none, an item twice in a
-            list or two at one rank, naming the line.
+            list or two at one rank, naming the line; if no row is left.
         """
         table = Trec(path) if path.suffix.lower() in SUFFIXES else open_table(path)
         columns = [table.column(what, None, usual) for what, usual in USUAL.items()]
         for what, column in zip(USUAL, columns, strict=True):
             if column is None:
                 raise ConfigError(f"{path}: no column is called '{what}'{table.hint(what)}")
-        parts = [_rows(chunk, ids) for chunk in table.chunks([name for name in columns if name])]
+        chunks = table.chunks([name for name in columns if name])
+        parts = [_rows(chunk, ids, unknown) for chunk in chunks]
         if not sum(len(part[0]) for part in parts):
             raise DataError(f"{path}: no rows")
-        users, items, ranks, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
+        whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        users, items, ranks, rows = (column[whole[0] >= 0] for column in whole)
+        if not len(users):
+            raise DataError(f"{path}: none of its users is in the data")
         for twice, what in ((items, "item"), (ranks, "rank")):
             order = np.lexsort((rows, twice, users))
             again = (np.diff(users[order]) == 0) & (np.diff(twice[order]) == 0)
+            again &= twice[order[1:]] >= 0  # unknown items have one number
             if again.any():
                 row = rows[order[1:][again]].min()
                 raise DataError(
@@ -180,8 +191,8 @@ class ReadLists:
         return rank_lists(self.lists, data, split)
 
 
-def _rows(chunk: Chunk, ids: Ids) -> tuple[npt.NDArray[Any], ...]:
-    """Return users, items, ranks and row numbers of a chunk, [n] int64 each."""
+def _rows(chunk: Chunk, ids: Ids, unknown: Unknown | None) -> tuple[npt.NDArray[Any], ...]:
+    """Return users, items, ranks and row numbers of a chunk, [n] int64 each; -1 is unknown."""
     filled = chunk.filled()
 
     def place(i: int) -> str:
@@ -193,8 +204,10 @@ def _rows(chunk: Chunk, ids: Ids) -> tuple[npt.NDArray[Any], ...]:
         names = texts(column, place, what)
         codes = find(names, known)
         if (codes < 0).any():
-            i = int((codes < 0).argmax())
-            raise DataError(f"{place(i)}: unknown {what} '{_short(names[i].as_py())}'")
+            if unknown is None:
+                i = int((codes < 0).argmax())
+                raise DataError(f"{place(i)}: unknown {what} '{_short(names[i].as_py())}'")
+            unknown[what] |= set(names.filter(pa.array(codes < 0)).to_pylist())
         found.append(codes)
     values = numbers(rank, place, "rank").to_numpy()
     wrong = (values != np.floor(values)) | (values < 0) | (values > 2**53)

@@ -18,7 +18,7 @@ class Lists(NamedTuple):
     Attributes
     ----------
     users, items
-        [n] int32.
+        [n] int32; the item -1 is one that the data do not have: it takes its place, and is no hit.
     places
         Place of the item in its user's list, the smallest first, [n] int64; only the order counts.
     """
@@ -38,7 +38,7 @@ def rank_lists(lists: Lists, data: Interactions, split: Literal["valid", "test"]
     row_of = np.full(data.n_users, -1, np.int64)
     row_of[task.users] = np.arange(len(task.users))
     rows = row_of[lists.users]
-    keys = rows * data.n_items + lists.items
+    keys = np.where(lists.items < 0, -1, rows * data.n_items + lists.items)
     kept = (rows >= 0) & ~_among(keys, _keys(task.seen.indptr, task.seen.indices, data.n_items))
     order = np.flatnonzero(kept)
     order = order[np.lexsort((lists.places[order], rows[order]))]
@@ -54,7 +54,7 @@ def rank_lists(lists: Lists, data: Interactions, split: Literal["valid", "test"]
         users=task.users.astype(np.int32),
         indptr=indptr,
         ranks=found,
-        top_counts=np.bincount(shown, minlength=data.n_items).astype(np.int32),
+        top_counts=np.bincount(shown[shown >= 0], minlength=data.n_items).astype(np.int32),
         n_skipped=task.n_skipped,
         tied=0.0,
     )
