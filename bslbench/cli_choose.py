@@ -116,9 +116,7 @@ def choose(
         root = Path(aside) if dry_run else results / title / "race"
         place, entries, own = data, catalog, None
         if files:
-            place, entries = data_dir(data), catalog or LOCAL
-            if dry_run:
-                place, entries = root, root / LOCAL
+            place, entries = (root, root / LOCAL) if dry_run else (data_dir(data), catalog or LOCAL)
             source = Source(called, files, columns, root, place, entries)
             own = _read(source, console)
         else:

@@ -140,8 +140,8 @@ class ReadLists:
         ids
             What users and items are called in the file.
         unknown
-            Gets the users and items that are not known, whose rows are left out and whose places
-            stay taken; without it such an id is an error.
+            Gets the ids that are not known: such a user's rows are left out, such an item takes
+            its place and is no hit. Without it the first such id is an error.
 
         Raises
         ------

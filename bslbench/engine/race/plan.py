@@ -200,13 +200,11 @@ def described(race: Race, plan: Plan, jobs: int) -> str:
 
 
 def shortenings(race: Race, plan: Plan) -> Iterator[str]:
-    """Yield what losses count on the whole instead of what they would, a line if there is any."""
+    """Yield what the losses count to on all users where it is less than by default, if any."""
     held = shortened(race, plan.rungs[-1], plan.epochs)
     if held:
-        yield (
-            f"held to a quarter of the training: "
-            f"{', '.join(f'{key} = {value}' for key, value in held.items())}"
-        )
+        counts = ", ".join(f"{key} = {value}" for key, value in held.items())
+        yield f"held to a quarter of the training: {counts}"
 
 
 def _lines(race: Race, plan: Plan, jobs: int) -> Iterator[str]:
