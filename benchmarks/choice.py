@@ -7,6 +7,7 @@ times its time. What has ended in FOLDER is not made again.
 """
 
 import argparse
+import json
 import os
 import random
 import re
@@ -104,32 +105,36 @@ def checked(budget: float) -> None:
 
 
 def tuned(dataset: str, budget: float, epochs: int) -> None:
-    """Tune the same losses, everything else as in the race, for so long on the clock."""
+    """Tune the same losses by the rules of `tune`, for so long on the clock, two at a time.
+
+    Batch and negatives are the race's on all users; dropout, which it holds, is tuned too.
+    """
     if Path("results", LONGER, "table.md").exists():
         return
     call = [*PROGRAM, "tune", "--dataset", dataset, "--name", LONGER, "--seeds", "5"]
     call += [word for loss in SHORT_LIST for word in ("--loss", loss)]
+    plan = json.loads(Path("results", NAME, "race", "race.json").read_text())["plan"]
     fixed = {key: value for key, value in FAST.items() if key != "dropout"} | {"epochs": epochs}
+    fixed["batch_size"] = plan["rungs"][-1]["batch_size"]
     call += [word for pair in fixed.items() for word in ("--set", "{}={}".format(*pair))]
     subprocess.run([*call, "--jobs", "2", "--budget", f"{2 * budget:.0f}s"], check=True)
 
 
 def compared() -> None:
     """Print each loss of the longer tuning, and where the pick stands."""
-    scores = means(LONGER)
+    scores = scores_of(LONGER)
     best = max(scores, key=lambda loss: fmean(scores[loss]["valid"]))
-    pick = max(own := means(NAME), key=lambda loss: fmean(own[loss]["valid"]))
+    pick = max(own := scores_of(NAME), key=lambda loss: fmean(own[loss]["valid"]))
     for loss, by_split in sorted(scores.items(), key=lambda pair: -fmean(pair[1]["valid"])):
         print(loss, *(f"{split} {fmean(v):.4f} ± {stdev(v):.4f}" for split, v in by_split.items()))
-    gap = fmean(scores[best]["valid"]) - fmean(scores[pick]["valid"])
-    error = stdev(scores[best]["valid"]) / len(scores[best]["valid"]) ** 0.5
+    gaps = [a - b for a, b in zip(scores[best]["valid"], scores[pick]["valid"], strict=True)]
+    gap, error = fmean(gaps), stdev(gaps) / len(gaps) ** 0.5
     within = "within" if gap <= error else "not within"
-    print(
-        f"pick {pick}, best {best}: {gap:.5f} apart on valid, {within} a standard error {error:.5f}"
-    )
+    print(f"pick {pick}, best {best}: {gap:.5f} apart on valid over the same seeds,", end=" ")
+    print(f"{within} a standard error of that, {error:.5f}")
 
 
-def means(grid: str) -> dict[str, dict[str, list[float]]]:
+def scores_of(grid: str) -> dict[str, dict[str, list[float]]]:
     """Return a metric by loss and split, a value for each seed; of losses alone."""
     results = Results.load(Path("results"), grid)
     scores: dict[str, dict[str, list[float]]] = {}

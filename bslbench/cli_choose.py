@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,9 +117,12 @@ def choose(
         root = Path(aside) if dry_run else results / title / "race"
         place, entries, own = data, catalog, None
         if files:
-            place, entries = (root, root / LOCAL) if dry_run else (data_dir(data), catalog or LOCAL)
-            source = Source(called, files, columns, root, place, entries)
+            race_folder = results / title / "race"
+            source = Source(called, files, columns, race_folder, data_dir(data), catalog or LOCAL)
             own = _read(source, console)
+            if own and dry_run:
+                source = replace(source, folder=root, data=root, catalog=root / LOCAL)
+            place, entries = source.data, source.catalog
         else:
             load(called, place, load_catalog(entries))  # what is unknown leaves nothing behind
         held.enter_context(locked(root, 0))

@@ -162,11 +162,28 @@ def test_settings_are_chosen_on_valid_level_by_level(tmp_path: Path) -> None:
     change = column(table, "against clean")
     assert change[1:3] == pytest.approx([0.1 / 0.3 - 1, 0.2 / 0.3 - 1])
     assert any("1 others left out" in note for note in table.notes)
-    panels = chart(Results.load(tmp_path, "trial"), "robustness").panels
-    assert {panel.title: panel.series[0].y for panel in panels} == {
-        "mf, by level": [0.3, 0.1],
-        "mf, fixed": [0.3, 0.2],
+
+
+def test_a_loss_whose_settings_never_change_stands_in_both_panels(tmp_path: Path) -> None:
+    levels = [("sl", 1.0, 0.1, 0.3), ("sl", 5.0, 0.1, 0.2), ("sl", 5.0, 0.2, 0.1)]
+    levels += [("bpr", 1.0, 0.1, 0.4), ("bpr", 5.0, 0.1, 0.3)]
+    made = [(noisy(loss, 0, noise_neg=r, tau=tau), recall) for loss, r, tau, recall in levels]
+    store(tmp_path, made, valid={c["id"]: c["tau"] for c, _ in made})
+    results = Results.load(tmp_path, "trial")
+    shown = {
+        (panel.title, series.label): series.y
+        for panel in chart(results, "robustness").panels
+        for series in panel.series
     }
+    assert shown == {
+        ("mf, by level", "sl"): [0.3, 0.1],
+        ("mf, by level", "bpr"): [0.4, 0.3],
+        ("mf, fixed", "sl"): [0.3, 0.2],
+        ("mf, fixed", "bpr"): [0.4, 0.3],
+    }
+    table = robustness_table(tmp_path, "trial")
+    settings = zip(column(table, "loss"), column(table, "settings"), strict=True)
+    assert set(settings) == {("sl", "by level"), ("sl", "fixed"), ("bpr", "fixed")}
 
 
 def test_what_noise_has_put_into_train_of_test_stands_beneath(tmp_path: Path) -> None:
@@ -355,9 +372,9 @@ def test_contrasts_were_fixed_and_the_rest_is_exploratory(tmp_path: Path) -> Non
     [[bars]] = [panel.series for panel in made.panels]
     gains = [row[table.column("vs sl")] for row in table.rows[1:3]]
     assert made.x_names == ("rho alone", "pooling alone", "both")
-    assert list(bars.y) == pytest.approx([*(100 * gain.value for gain in gains), 0.0])
+    assert (list(bars.x), list(bars.y)) == ([0, 1], pytest.approx([100 * g.value for g in gains]))
     widths = [gain.interval[1] - gain.interval[0] for gain in gains]
-    assert list(bars.error) == pytest.approx([*(50 * width for width in widths), 0.0])
+    assert list(bars.error) == pytest.approx([50 * width for width in widths])
     assert "rho=1.1" in column(table, "settings")[1] and "rho=1.0" in column(table, "settings")[2]
     found = dict(zip(column(table, "contrast"), table.rows, strict=True))
     index = table.column("vs sl")

@@ -110,7 +110,8 @@ def test_files_are_known_by_their_content(orders: Path, unrun: None) -> None:
     elsewhere = orders.rename(orders.with_name("moved.parquet"))
     call("choose", elsewhere.rename(orders), *OWN)
     pq.write_table(pq.read_table(orders)[1:], orders)
-    assert "there is a 'shop-orders' in" in call("choose", orders, *OWN, code=2)
+    for more in ((), ("--dry-run",)):
+        assert "there is a 'shop-orders' in" in call("choose", orders, *OWN, *more, code=2)
 
 
 def test_files_that_a_killed_call_left_without_an_entry_are_entered_anew(
@@ -286,6 +287,10 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(orders: Path, short: None) 
                 ("--set tau=hot", "--set: sl: tau = 'hot' is not of type float"),
                 ("--set tau=-1", "--set: tau must be above 0, not -1.0"),
                 ("--set ials.alpha=-1", "--set: alpha must be above 0"),
+                (
+                    "--backbone lightgcn --set hops=abc",
+                    "--set: lightgcn: hops = 'abc' is not of type",
+                ),
             )
         ),
     ],

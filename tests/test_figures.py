@@ -12,6 +12,7 @@ from scipy.special import softmax
 
 from bslbench.data.splits import hold_out
 from bslbench.errors import ConfigError
+from bslbench.report.best import chosen
 from bslbench.report.claims.identities import cosines
 from bslbench.report.figures import draw
 from bslbench.report.figures.best_of import best_of, expected_best
@@ -95,6 +96,25 @@ def test_one_setting_stands_for_a_loss_and_never_test_picks_it(tmp_path) -> None
     assert (
         "of each loss the settings best on the selection split, 1 others left out" in made.caption
     )
+
+
+def test_settings_of_fewer_seeds_stand_for_nothing(tmp_path) -> None:
+    looked_at, meant = seeds([0.5], "sl", tau=0.1), seeds([0.4, 0.4], "sl", tau=0.2)
+    valid = dict.fromkeys(ids(looked_at), 0.9) | dict.fromkeys(ids(meant), 0.1)
+    write(tmp_path, looked_at + meant, valid=valid)
+    [runs] = chosen(Results.load(tmp_path, "trial")).values()
+    assert [run.id for run in runs] == ids(meant)
+
+
+def test_a_damaged_run_costs_the_figures_that_need_it(tmp_path) -> None:
+    scored = seeds([0.1, 0.2], "sl", score_train="cosine")
+    write(tmp_path, scored)
+    folder = tmp_path / "runs" / ids(scored)[0]
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"spoiled")
+    charts, reasons = available(Results.load(tmp_path, "trial"))
+    assert [one.name for one in charts] == ["groups"]
+    assert "model.safetensors" in reasons["theory"]
 
 
 def test_a_sweep_marks_the_best_on_valid(tmp_path) -> None:

@@ -62,7 +62,7 @@ def test_settings_by_level_of_noise() -> None:
 
 def test_presets_of_a_level_of_noise_hold_there_or_are_left_aside(tmp_path: Path) -> None:
     presets = tmp_path / "presets.toml"
-    whens = ['loss = "sl"', 'noise = "pos=0.2"', 'noise = "pos=0.2", valid_noise = "same"']
+    whens = ['noise = "clean"', 'noise = "pos=0.2"', 'noise = "pos=0.2", valid_noise = "same"']
     presets.write_text(
         "".join(
             f'[[preset]]\nsource = "mine"\nwhen = {{ {when} }}\nset = {{ tau = {tau} }}\n'
@@ -79,7 +79,8 @@ def test_presets_of_a_level_of_noise_hold_there_or_are_left_aside(tmp_path: Path
     carried = [("", 0.3), ("pos=0.2", 0.3), ("pos=0.2 on noisy valid", 0.3)]
     assert temperatures(True) == own
     assert temperatures(False) == carried
-    assert temperatures([True, False]) == [*own, *carried[1:]]
+    both = temperatures([True, False])
+    assert len(both) == 5 and set(both) == {*own, *carried}
 
 
 def test_a_study_of_noise_makes_presets_for_that_noise(tmp_path: Path) -> None:

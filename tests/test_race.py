@@ -327,6 +327,15 @@ def test_a_run_that_a_decided_rung_rests_on_is_missed(tmp_path: Path, now: Now) 
         timed(tmp_path, now, 400.0)
 
 
+def test_the_trials_that_the_first_rung_rests_on_are_missed(tmp_path: Path, now: Now) -> None:
+    outcome, _ = timed(tmp_path, now, 400.0)
+    assert outcome is not None
+    rung = tmp_path / outcome.record.race.name / "rung-0"
+    (rung / "study.db").unlink()
+    with pytest.raises(DataError, match=f"{rung} is gone or damaged, .*give another --name"):
+        timed(tmp_path, now, 400.0)
+
+
 def test_a_plan_is_made_from_what_is_measured(tmp_path: Path) -> None:
     asked = race()
     found = prepare.planned(asked, Options(), 1e6, 1, 10)

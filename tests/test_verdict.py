@@ -339,6 +339,15 @@ def test_of_two_lengths_that_tell_the_better_one_counts(lab):
     assert finding.state == "there"
 
 
+def test_the_length_is_that_of_the_settings_that_are_asked_for(lab):
+    for dataset in ("yelp2018", "gowalla"):
+        for epochs in (16, 24):
+            lab.arm("sl", 0.2, dataset=dataset, epochs=epochs, batch_size=4096)
+        lab.arm("bsl", 0.25, dataset=dataset, epochs=16, batch_size=4096, rho=1.0)
+        lab.arm("bsl", 0.4, dataset=dataset, epochs=24, batch_size=4096, rho=1.2)
+    assert of(lab.judged(), "pooling alone").counts == "2 there"
+
+
 def test_a_slope_takes_three_levels(lab):
     for loss in ("sl", *OTHERS):
         noisy(lab, loss, 1, "yelp2018", axis="noise_neg", clean=1.0, levels=(3.0,), shares=NEG)

@@ -57,24 +57,18 @@ def expand(
     _check_keys(grid, losses, backbones, references)
     if grid.selection == "test" and any(noise.labels == "same" for noise in grid.noises()):
         raise ConfigError(f"grid '{grid.name}': valid_noise acts on selection = \"valid\" only")
-    found = find_presets(grid.presets, losses + backbones)
-    clean = [preset for preset in found if "noise" not in preset.when]
-    chosen = [found if noisy else clean for noisy in _listed(grid.noisy_presets)]
+    presets = find_presets(grid.presets, losses + backbones)
     cells: dict[str, Cell] = {}
     for dataset in grid.datasets:
         loaded = load(dataset, data, catalog)
         made = itertools.chain(
             *(
                 _fitted(grid, presets, loaded, reference, noise)
-                for presets, reference, noise in itertools.product(
-                    chosen, references, grid.noises()
-                )
+                for reference, noise in itertools.product(references, grid.noises())
             ),
             *(
                 _trained(grid, presets, loaded, backbone, loss, noise)
-                for presets, backbone, loss, noise in itertools.product(
-                    chosen, backbones, losses, grid.noises()
-                )
+                for backbone, loss, noise in itertools.product(backbones, losses, grid.noises())
             ),
         )
         for cell in made:
@@ -192,8 +186,11 @@ Names = Mapping[str, str | tuple[str, ...]]
 def _names(data: Interactions, backbone: str, loss: str, noise: Noise) -> Names:
     """Return what the rules of overrides and presets are matched with."""
     dataset = (data.name, unsplit(data.name))
-    names: Names = {"dataset": dataset, "backbone": backbone, "loss": loss}
-    return {**names, "noise": noise.text, "valid_noise": noise.labels}
+    return {"dataset": dataset, "backbone": backbone, "loss": loss, **_of_noise(noise)}
+
+
+def _of_noise(noise: Noise) -> dict[str, str]:
+    return {"noise": noise.text, "valid_noise": noise.labels}
 
 
 def _choices(
@@ -212,14 +209,17 @@ def _choices(
         if override.matches(**names):
             given |= override.set
             origin |= dict.fromkeys(override.set, f"grid {grid.name}, override")
-    for preset in reversed(presets):
-        if preset.matches(**names):
-            given = given | {k: v for k, v in preset.set.items() if k not in given}
-            origin = dict.fromkeys(preset.set, f"{preset.source} preset") | origin
-    given = {key: value for key, value in given.items() if key in known}
-    axes: list[list[Scalar]] = [_listed(value) for value in given.values()]
-    for values, seed in itertools.product(itertools.product(*axes), grid.seed_list()):
-        yield dict(zip(given, values, strict=True)), seed, {key: origin[key] for key in given}
+    twin = {**names, **_of_noise(Noise())}
+    for noisy in _listed(grid.noisy_presets):
+        own, source = given, origin
+        for preset in reversed(presets):
+            if preset.matches(**(names if noisy else twin)):
+                own = own | {k: v for k, v in preset.set.items() if k not in own}
+                source = dict.fromkeys(preset.set, f"{preset.source} preset") | source
+        own = {key: value for key, value in own.items() if key in known}
+        axes: list[list[Scalar]] = [_listed(value) for value in own.values()]
+        for values, seed in itertools.product(itertools.product(*axes), grid.seed_list()):
+            yield dict(zip(own, values, strict=True)), seed, {key: source[key] for key in own}
 
 
 def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:

@@ -20,7 +20,7 @@ from scipy.stats import friedmanchisquare, rankdata, studentized_range
 from bslbench.config import REFERENCE
 from bslbench.evaluation.metrics import METRICS, parse_metric
 from bslbench.evaluation.statistics import CONFIDENCE
-from bslbench.report.choose import Case
+from bslbench.report.best import Case
 from bslbench.report.claims.common import Loaded, overall
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.results import PRIMARY

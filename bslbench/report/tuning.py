@@ -136,9 +136,12 @@ def leaders(table: Table) -> Iterator[str]:
     >>> columns = [Column("loss"), Column("vs best")]
     >>> rows = [["bsl", "baseline"], ["sl", Entry(-0.001, interval=(-0.002, 0.0), mark="≈")]]
     >>> rows += [["mse", Entry(-0.01, interval=(-0.03, 0.01), mark="?")]]
-    >>> rows += [["bpr", Entry(-0.2, interval=(-0.3, -0.1))]]
-    >>> list(leaders(Table.of("study", columns, rows)))
-    ['first: bsl; within 0.5 % of it: sl; not told from it: mse; behind it: 1 of 3']
+    >>> rows += [["bpr", Entry(-0.2, interval=(-0.3, -0.1))], ["bce", None]]
+    >>> [said] = leaders(Table.of("study", columns, rows))
+    >>> said.split("; ")[:3]
+    ['first: bsl', 'within 0.5 % of it: sl', 'not told from it: mse']
+    >>> said.split("; ")[3:]
+    ['behind it: 1 of 3', 'not compared: bce']
     """
     [place] = [i for i, column in enumerate(table.columns) if column.name == f"vs {BEST}"]
     names = [row[table.column("loss")].text for row in table.rows]
@@ -150,8 +153,12 @@ def leaders(table: Table) -> Iterator[str]:
     for mark, text in words.items():
         if alike := [name for name in names[1:] if tested[name].mark == mark]:
             parts.append(f"{text}: {', '.join(alike)}")
-    behind = sum(tested[name].mark == MARKS["there"] for name in names[1:])
-    yield "; ".join([*parts, f"behind it: {behind} of {len(names) - 1}"])
+    known = [name for name in names[1:] if tested[name].interval]
+    behind = sum(tested[name].mark == MARKS["there"] for name in known)
+    parts.append(f"behind it: {behind} of {len(known)}")
+    if lacking := [name for name in names[1:] if name not in known]:
+        parts.append(f"not compared: {', '.join(lacking)}")
+    yield "; ".join(parts)
 
 
 def _ranking(results: Path, grid: str, metrics: Sequence[str], made: Mapping[str, Effort]) -> Table:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bslbench.config import Cell
 from bslbench.engine import executors
@@ -159,6 +160,8 @@ def _first(record: Record, means: Means) -> tuple[Record, Heat]:
         name: [trial for trial in ledger.trials(name) if trial.number < record.done["rung-0"]]
         for name in contenders
     }
+    if any(len(trials) < record.done["rung-0"] for trials in counting.values()):
+        raise _gone(ledger.folder)
     return record, Heat(rung, contenders, counting)
 
 
@@ -216,6 +219,10 @@ def _next(record: Record, means: Means, number: int, before: Heat) -> tuple[Reco
     return record, Heat(rung, contenders, trials)
 
 
+def _gone(folder: Path) -> DataError:
+    return DataError(f"{folder} is gone or damaged, and the race rests on it; give another --name")
+
+
 def _ended(cell: Cell, means: Means) -> bool:
     run = means.store.run(cell.id)
     return run.finished(cell) or bool(run.failure())
@@ -227,9 +234,7 @@ def _trial(trial: Trial, cell: Cell, means: Means) -> Trial:
     found = past(run, cell, {})
     if found is None:
         if not _ended(cell, means):  # not a failure: it had ended when the rung was decided
-            raise DataError(
-                f"{run.folder} is gone or damaged, and the race rests on it; give another --name"
-            )
+            raise _gone(run.folder)
         reason = run.failure().get("reason", "")
         return replace(trial, cell=cell.id, state="failed", curve={}, seconds=0.0, reason=reason)
     return replace(

@@ -37,6 +37,10 @@ def fixed(
         settings[key] = value
     for plugin in [*losses, *references]:
         _check_values(plugin, settings)
+    try:  # it takes data to make a backbone, so that its types alone are checked
+        backbone.resolve({key: settings[key] for key in backbone.parameters() if key in settings})
+    except ConfigError as error:
+        raise ConfigError(f"--set: {error}") from error
     return settings
 
 

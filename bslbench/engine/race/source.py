@@ -48,8 +48,7 @@ class Source:
     catalog: Path
 
     def read(self) -> Own | None:
-        """Return the dataset; nothing if an earlier call of the race has entered it. Nothing is
-        written.
+        """Return the dataset, not yet written; None if an earlier call of the race has entered it.
 
         Raises
         ------

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from bslbench.engine.store import Store
-from bslbench.report.choose import Case, chosen, tuned_away
+from bslbench.report.best import Case, best_key, chosen, tuned_away
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.parts import mean_entry
 from bslbench.report.provenance import footer, problems
@@ -80,13 +80,8 @@ class Loaded:
         return found
 
     def best(self, rows: Rows) -> Key | None:
-        """Return the best on the selection split of the rows that have as many seeds as any.
-
-        Others are there to look around, and stand for nothing.
-        """
-        most = max(map(len, rows.values()), default=0)
-        whole = [key for key, runs in rows.items() if len(runs) == most]
-        return max(whole, key=lambda key: self.selected(rows[key]), default=None)
+        """Return the best on the selection split, as `best_key` has it."""
+        return best_key(rows, self.selected)
 
     def best_by(self, of: Callable[[Run], Group | None]) -> dict[Group, list[Run]]:
         """Return the runs of the `best` of each group of `rows`."""

@@ -72,8 +72,8 @@ def dimension_table(folder: Path, grid: str, metrics: Sequence[str] | None = Non
         notes=[
             "of each loss and dim the settings best on the selection split, of those with as many "
             "seeds as any; best and second among rows of the same dim",
-            "cross at: where the means, linear in log dim between those measured, are equal; "
-            "whether a difference at a dim can be told: --table significance",
+            "cross at: where the means, linear in log dim between those measured, are equal; who "
+            "is ahead is by the means alone",
         ],
         within=("dataset", "noise", "dim"),
         all_settings=True,

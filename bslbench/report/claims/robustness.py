@@ -8,7 +8,7 @@ from statistics import linear_regression
 from typing import NamedTuple
 
 from bslbench.errors import ConfigError
-from bslbench.report.choose import Case, fixed
+from bslbench.report.best import Case, as_without_noise
 from bslbench.report.claims.common import CASE, Loaded, n_seeds, names, over_seeds, overall
 from bslbench.report.levels import CLEAN, noise_text
 from bslbench.report.parts import mean_entry
@@ -119,7 +119,7 @@ def lines(results: Results, kept: Mapping[Case, list[Run]]) -> dict[Axis, list[L
     A loss whose best settings change with the level has a second line, of those that are best
     without noise, if these were run.
     """
-    still = fixed(results, kept)
+    still = as_without_noise(results, kept)
     found: dict[Axis, list[Line]] = {}
     for axis in axes(kept):
         best, same = along(axis, kept), along(axis, still)
@@ -180,10 +180,10 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
             f"slope: of log {metric} over the level by least squares, per seed: over r for "
             "positives, over the share s of false negatives for neg, over p for fneg; nearer to 0 "
             "is more robust",
-            f"settings: {BY_LEVEL}, the best on the selection split at each level; {FIXED}, at all "
-            "levels those that are best without noise",
+            f"settings: {BY_LEVEL}, the best on the selection split at each level; {FIXED}, those "
+            "that are best without noise, at the levels where they were run",
         ],
-        beside=fixed(loaded.results, loaded.kept),
+        beside=as_without_noise(loaded.results, loaded.kept),
     )
 
 

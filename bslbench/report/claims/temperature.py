@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from bslbench.errors import ConfigError
-from bslbench.report.choose import Case, case_of
+from bslbench.report.best import Case, case_of
 from bslbench.report.claims.common import CASE, Loaded, n_seeds, names, over_seeds, overall
 from bslbench.report.claims.robustness import along, axes
 from bslbench.report.results import Results, Run

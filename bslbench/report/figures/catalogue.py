@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bslbench.data.load import load
 from bslbench.engine.store import writing
-from bslbench.errors import ConfigError, suggest
+from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.report.figures.best_of import best_of
 from bslbench.report.figures.chart import Chart, Nothing
 from bslbench.report.figures.contrasts import contrast_bars
@@ -63,8 +63,8 @@ def available(
     for name in (*FIGURES, *swept(results)):
         try:
             charts.append(chart(results, name, metric, load))
-        except Nothing as nothing:
-            reasons[name] = str(nothing)
+        except (Nothing, DataError) as reason:  # a damaged run costs the figures that need it
+            reasons[name] = str(reason)
     return charts, reasons
 
 

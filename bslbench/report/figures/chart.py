@@ -30,7 +30,7 @@ class Series:
     x, y
         Its points.
     error
-        Half of the 95 % interval of each y over seeds, NaN for one seed; None where there is none.
+        Half of the 95 % interval of each y, NaN for one seed; None where there is none.
     each
         Lines drawn thin behind it, such as one per seed, as (x, y).
     best

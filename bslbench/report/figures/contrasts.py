@@ -17,13 +17,13 @@ def contrast_bars(results: Results, metric: str) -> Chart:
     """
     panels = []
     for place, found in contrasts(Loaded(results.folder, results.grid), metric):
-        told = [found.get(name) for name in CONTRASTS]
-        bounds = [one.relative_interval if one else (0.0, 0.0) for one in told]
         series = Series(
             f"over {BASELINE}",
-            range(len(CONTRASTS)),
-            [100 * one.relative if one else 0.0 for one in told],
-            error=[50 * (high - low) for low, high in bounds],
+            [list(CONTRASTS).index(name) for name in found],
+            [100 * one.relative for one in found.values()],
+            error=[
+                50 * (high - low) for low, high in (o.relative_interval for o in found.values())
+            ],
         )
         noise = "" if place.noise == CLEAN_NAME else f", {place.noise}"
         panels.append(Panel(f"{place.backbone} on {place.dataset}{noise}", (series,)))

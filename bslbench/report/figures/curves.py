@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
-from bslbench.report.choose import Case, chosen, tuned_away
+from bslbench.report.best import Case, chosen, tuned_away
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import losses_in_order, of_the_best, titles
 from bslbench.report.levels import noise_text

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from statistics import fmean
 
-from bslbench.report.choose import chosen, tuned_away
+from bslbench.report.best import chosen, tuned_away
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import (
     INTERVAL,

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from bslbench.config import REFERENCE
-from bslbench.report.choose import chosen, fixed, tuned_away
-from bslbench.report.claims.robustness import Line, lines
+from bslbench.report.best import as_without_noise, chosen, tuned_away
+from bslbench.report.claims.robustness import BY_LEVEL, FIXED, Line, lines
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import (
     INTERVAL,
@@ -36,18 +36,19 @@ def robustness(results: Results, metric: str, *, relative: bool) -> Chart:
     several = len({case.dataset for case in kept}) > 1
     panels = []
     for axis, own in lines(results, kept).items():
-        for settings in dict.fromkeys(line.settings for line in own):
-            series = [
-                one
-                for line in own
-                if line.settings == settings
-                and (one := _series(line, test, metric, CLEAN[axis.field] if relative else None))
-            ]
+        both = {line.settings for line in own} == {BY_LEVEL, FIXED}
+        for settings in (BY_LEVEL, FIXED) if both else (own[0].settings,):
+            # A loss whose best settings never change has no line by level of its own.
+            by_loss = {line.loss: line for line in own if line.settings in (settings, FIXED)}
+            by_loss |= {line.loss: line for line in own if line.settings == settings}
+            clean = CLEAN[axis.field] if relative else None
+            made = (_series(line, test, metric, clean) for line in by_loss.values())
+            series = tuple(one for one in made if one)
             place = f"{axis.backbone} on {axis.dataset}" if several else axis.backbone
-            both = settings if len({line.settings for line in own}) > 1 else ""
-            title = ", ".join(filter(None, (place, noise_text(dict(axis.rest + axis.kind)), both)))
+            noise = noise_text(dict(axis.rest + axis.kind))
+            title = ", ".join(filter(None, (place, noise, settings if both else "")))
             if series:
-                panels.append(Panel(title, tuple(series), x_label=AXES[axis.field]))
+                panels.append(Panel(title, series, x_label=AXES[axis.field]))
     if not panels:
         raise Nothing("no loss has finished runs at two levels of noise or more")
     return Chart(
@@ -58,7 +59,7 @@ def robustness(results: Results, metric: str, *, relative: bool) -> Chart:
         caption=(
             f"{metric} on clean test pairs over the noise in training, mean over seeds"
             f"{', as a share of the mean without noise' if relative else ''}, {INTERVAL}"
-            f"{of_the_best(tuned_away(results, kept, fixed(results, kept)))}"
+            f"{of_the_best(tuned_away(results, kept, as_without_noise(results, kept)))}"
         ),
         order=losses_in_order(results),
     )

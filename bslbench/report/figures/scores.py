@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bslbench.data.splits import hold_out
-from bslbench.report.choose import chosen, tuned_away
+from bslbench.report.best import chosen, tuned_away
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import of_the_best, titles
 from bslbench.report.results import Results

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any, TypeGuard
 
 from bslbench.config import REFERENCE
-from bslbench.report.choose import Case, case_of
+from bslbench.report.best import Case, best_key, case_of
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import INTERVAL, half_interval, losses_in_order
 from bslbench.report.levels import CLEAN_NAME, noise_text
@@ -65,7 +65,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
         if len(by_value) < LEAST:
             continue
         xs = sorted(by_value)
-        best = [max(by_value[x].values(), key=pick) for x in xs]
+        best = [by_value[x][key] for x in xs if (key := best_key(by_value[x], pick))]
         others |= any(len(keys) > 1 for keys in by_value.values())
         values = [[test[run.id, metric] for run in runs] for runs in best]
         top = max(range(len(xs)), key=lambda n: pick(best[n]))

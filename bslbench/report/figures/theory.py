@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from bslbench.report.choose import chosen
+from bslbench.report.best import chosen
 from bslbench.report.claims.identities import N_USERS, cosines, usable_model
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import losses_in_order, titles

@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 
 from bslbench.config import REFERENCE
 from bslbench.evaluation.statistics import CONFIDENCE
-from bslbench.report.choose import Case
+from bslbench.report.best import Case
 from bslbench.report.levels import noise_text
 from bslbench.report.results import Results
 

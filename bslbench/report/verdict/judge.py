@@ -57,7 +57,8 @@ def _compared(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Pool:
         return pool
     noises = levels(pool, place, claim.axis, claim.most).values() if claim.axis else [CLEAN]
     seeds = rules.seeds_for(claim, place.dataset)
-    return pool.alike(place, [claim.loss, *claim.against], noises, seeds=seeds)
+    losses = [claim.loss, *claim.against]
+    return pool.alike(place, losses, noises, claim.where, seeds=seeds)
 
 
 def verdict(claim: Claim, findings: Sequence[Finding], datasets: int) -> Verdict:

@@ -151,13 +151,15 @@ class Pool:
         place: Place,
         losses: Sequence[str],
         noises: Iterable[Mapping[str, Any]],
+        where: Mapping[str, Scalar] | None = None,
         *,
         seeds: int,
     ) -> "Pool":
         """Return the pool with the runs of one length alone: the one that tells most.
 
-        It has most of these losses at most of these levels of noise with `seeds` runs; of several
-        such the one at which the first loss is best on the split that selects.
+        It has most of these losses at most of these levels of noise; of several such, most with
+        `seeds` runs; then, the first loss is best on the split that selects. `where` is asked of
+        the first loss.
         """
         by_length: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
         for run in self.runs:
@@ -166,13 +168,16 @@ class Pool:
         levels = list(noises)
 
         def tells(pool: Pool) -> tuple[int, int, float]:
-            arms = [
-                pool.best(place, loss, noise, seeds=seeds) for loss in losses for noise in levels
+            asked = [where, *[None] * (len(losses) - 1)]
+            there = [
+                arm
+                for loss, fields in zip(losses, asked, strict=True)
+                for noise in levels
+                if (arm := pool.best(place, loss, noise, fields, seeds=seeds))
             ]
-            there = [arm for arm in arms if arm]
             own = [pool.selected(arm) for arm in there if arm.loss == losses[0]]
             enough = sum(len(arm.runs) >= seeds for arm in there)
-            return enough, len(there), max(own, default=0.0)
+            return len(there), enough, max(own, default=0.0)
 
         return max(map(self._of, by_length.values()), key=tells, default=self)
 

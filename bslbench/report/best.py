@@ -1,7 +1,7 @@
 """Which of several settings stands for a loss, and what is noisy about a run."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -24,11 +24,23 @@ def case_of(run: Run) -> Case:
     return Case(run.dataset, run.key.backbone, run.key.loss, noise)
 
 
+def best_key(
+    rows: Mapping[Key, Sequence[Run]], score: Callable[[Sequence[Run]], float]
+) -> Key | None:
+    """Return the best of several settings, of those that have as many seeds as any; None of none.
+
+    Others are there to look around, and stand for nothing. Of equals the first one stands.
+    """
+    most = max(map(len, rows.values()), default=0)
+    whole = [key for key, runs in rows.items() if len(runs) == most]
+    return max(whole, key=lambda key: score(rows[key]), default=None)
+
+
 def chosen(results: Results) -> dict[Case, list[Run]]:
     """Return the finished runs of each case, those of its best settings if it has several.
 
-    Best is the highest mean of the primary metric on the split that picks epochs: never on test,
-    unless that is the grid's selection. Of equals the first one stands.
+    Best, as `best_key` has it, is the highest mean of the primary metric on the split that picks
+    epochs: never on test, unless that is the grid's selection.
     """
     finished = [run for run in results.runs if run.id in results.finished]
     cases: defaultdict[Case, defaultdict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
@@ -42,10 +54,10 @@ def chosen(results: Results) -> dict[Case, list[Run]]:
     def score(runs: Iterable[Run]) -> float:
         return fmean(scores[run.selection].get((run.id, results.primary), 0.0) for run in runs)
 
-    return {case: max(keys.values(), key=score) for case, keys in cases.items()}
+    return {case: rows[key] for case, rows in cases.items() if (key := best_key(rows, score))}
 
 
-def fixed(results: Results, kept: Mapping[Case, list[Run]]) -> dict[Case, list[Run]]:
+def as_without_noise(results: Results, kept: Mapping[Case, list[Run]]) -> dict[Case, list[Run]]:
     """Return the finished runs that have, whatever their noise, the settings kept without noise."""
 
     def settings(run: Run) -> dict[str, Hashable]:
