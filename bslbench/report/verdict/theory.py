@@ -14,14 +14,17 @@ AGAINST = "a solver"
 def identities(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | None:
     """Judge the largest error of the dualities over temperatures, on the first model that was kept.
 
-    No chance is in it: one model will do, and a single error beyond the tolerance is enough.
+    No chance is in it: one model, at whatever settings, will do, and a single error beyond the
+    tolerance is enough.
     """
     assert claim.tolerance is not None
-    own = pool.best(place, claim.loss, where=claim.where, seeds=1)
-    if own is None:
+    arms = pool.arms(place, claim.loss, where=claim.where)
+    if not arms:
         return None
-    files = [pool.folder_of(run).file("model.safetensors") for run in own.runs.values()]
-    kept = [file for file in files if file.is_file() and own.fields["score_train"] == "cosine"]
+    runs = [run for arm in arms for run in arm.runs.values()]
+    cosine = [run for run in runs if run.fields["score_train"] == "cosine"]
+    files = [pool.folder_of(run).file("model.safetensors") for run in cosine]
+    kept = [file for file in files if file.is_file()]
     if not kept:
         return decided(place, [not_told(AGAINST, "a model trained on cosines: --save-model")])
     scores = cosines(kept[0])
