@@ -121,7 +121,10 @@ def packaged() -> dict[str, DatasetSpec]:
 def get(catalog: Mapping[str, DatasetSpec], name: str) -> DatasetSpec:
     """Return the entry called `name`; a `ConfigError` suggests the nearest one."""
     if name not in catalog:
-        raise ConfigError(f"no dataset named '{name}'{suggest(name, catalog)}")
+        raise ConfigError(
+            f"no dataset named '{name}'{suggest(name, catalog)} (one of your own stands in the "
+            "datasets.toml of the folder that it was added in, or say --catalog)"
+        )
     return catalog[name]
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bslbench.errors import ConfigError
 from bslbench.options import Results
 
 
@@ -28,8 +29,9 @@ def check(
         bool, typer.Option("--update", help="Write the baseline from the results instead.")
     ] = False,
     metric: Annotated[
-        str, typer.Option("--metric", help="With --update: what later checks look at.")
-    ] = "Recall@20",
+        str | None,
+        typer.Option("--metric", help="With --update: what later checks look at, else Recall@20."),
+    ] = None,
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, max=1, help="Relative drop that is accepted.")
     ] = 0.005,
@@ -47,12 +49,17 @@ def check(
     from bslbench.report.render import render
     from bslbench.report.results import Results, latest_grid
 
+    if metric and not update:
+        raise ConfigError("--metric goes with --update: a check looks at what its baseline has")
     loaded = Results.load(results, grid or latest_grid(results))
     if update:
-        made = baseline_of(loaded, metric)
+        chosen = metric or "Recall@20"
+        made = baseline_of(loaded, chosen)
         write_atomically(baseline, made.toml())
-        print(f"{baseline}: {len(made.group)} groups of {loaded.grid} by {metric}")
+        print(f"{baseline}: {len(made.group)} groups of {loaded.grid} by {chosen}")
         return
+    if not baseline.is_file():
+        raise ConfigError(f"{baseline}: no such file; bslbench check --update makes it")
     known = Baseline.read(baseline)
     findings = check(loaded, known, baseline, tolerance)
     if fmt is Format.github:

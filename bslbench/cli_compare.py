@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bslbench.errors import ConfigError
-from bslbench.options import Catalog, Data, Jobs, Results, Threads
+from bslbench.options import Catalog, Data, Jobs, Results, Threads, report_of
 
 if TYPE_CHECKING:
     from bslbench.engine.pack import Pack
@@ -38,7 +38,7 @@ def unpack(
     """Put a pack's grid and its runs into the results, as if they had been made here."""
     held = _read(file)
     held.unpack(results, held.grid)
-    print(f"{len(held.cells)} runs; next: bslbench report --grid {held.grid}")
+    print(f"{len(held.cells)} runs; next: {report_of(held.grid, results)}")
 
 
 def compare(

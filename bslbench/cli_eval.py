@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bslbench.errors import ConfigError
-from bslbench.options import Catalog, Data, Results, number
+from bslbench.options import Catalog, Data, Results, number, report_of
 
 if TYPE_CHECKING:
     from bslbench.evaluation.ranks import Ranks
@@ -115,7 +115,7 @@ def evaluate(
         run_cell(cell, store, Options(data, known), ranker=made)
         store.add_to_grid(table, cell)
         _show(cell.id, Ranks.load(store.run(cell.id).file("ranks.npz")), cutoffs, metric)
-        print(f"next: bslbench report --grid {table}")
+        print(f"next: {report_of(table, results)}")
 
 
 def _show(

@@ -51,7 +51,7 @@ def train(
         typer.Option("--valid-noise", help="Validation labels: clean, or the same as train."),
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="How many (3), or which (0,7,9).")
+        str | None, typer.Option("--seeds", help="How many (3), or which (0,7,9; one: 7,).")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -200,7 +200,7 @@ def train(
         print(profile_of(Store(results).run(cell.id) for cell in part.of(cells)))
     print(
         f"{outcome.total} cells: {outcome.finished} trained, {outcome.skipped} already done, "
-        f"{len(outcome.failed)} failed; next: bslbench report --grid {asked.name}"
+        f"{len(outcome.failed)} failed; next: {options.report_of(asked.name, results)}"
     )
     for cell_id, reason in outcome.failed.items():
         print(f"  {cell_id}: {reason}")

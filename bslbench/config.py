@@ -215,6 +215,13 @@ class Grid(Strict):
             raise ValueError("'runs' is the folder of the runs themselves")
         return name
 
+    @field_validator("seeds")
+    @classmethod
+    def _some(cls, seeds: int | list[int]) -> int | list[int]:
+        if seeds == [] or (isinstance(seeds, int) and seeds < 1):
+            raise ValueError("say how many, 1 or more, or a list of which")
+        return seeds
+
     @field_validator("noise")
     @classmethod
     def _readable(cls, noise: list[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Options that several commands share, and how the values of options are read."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,9 +25,31 @@ Threads = Annotated[
 
 
 def seeds(text: str) -> int | list[int]:
-    """Read how many, or which."""
-    numbers = [number(part, "--seeds") for part in text.split(",")]
-    return numbers if "," in text else numbers[0]
+    """Read how many, or which; a comma at the end makes one number the latter.
+
+    Examples
+    --------
+    >>> seeds("3"), seeds("0,7"), seeds("7,")
+    (3, [0, 7], [7])
+    """
+    numbers = [number(part, "--seeds") for part in text.removesuffix(",").split(",")]
+    if "," in text:
+        return numbers
+    if numbers[0] < 1:
+        raise ConfigError(f"--seeds {text}: say how many, 1 or more, or which: 0,7,9")
+    return numbers[0]
+
+
+def report_of(grid: str, results: Path) -> str:
+    """Return the command that shows a grid.
+
+    Examples
+    --------
+    >>> report_of("quick", Path("elsewhere"))
+    'bslbench report --grid quick --results elsewhere'
+    """
+    where = [] if results == Path("results") else ["--results", str(results)]
+    return shlex.join(["bslbench", "report", "--grid", grid, *where])
 
 
 def number(text: str, option: str) -> int:
@@ -65,7 +88,10 @@ def seconds(text: str) -> float:
 
 
 def settings(pairs: list[str]) -> dict[str, Any]:
-    """Parse KEY=VALUE and KEY=A,B; values are read as bool, int, float or else text."""
+    """Parse KEY=VALUE and KEY=A,B; values are read as bool, int, float or else text.
+
+    Of a key that is given twice the last one counts, so that a script may add to a command.
+    """
     parsed: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")

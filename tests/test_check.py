@@ -257,7 +257,10 @@ def test_the_command_from_baseline_to_exit_code(command, tmp_path):
     assert code == 4 and err.startswith("error: mf sl on yelp2018 has 5 seeds") and "\n" in err
     assert Baseline.read(tmp_path / "kept.toml").group[0].values[0] > 0.19  # left as it was
     code, _, err = command("--baseline", "gone.toml", "--grid", "good")
-    assert (code, err) == (2, "error: gone.toml: No such file or directory\n")
+    assert (code, err) == (
+        2,
+        "error: gone.toml: no such file; bslbench check --update makes it\n",
+    )
 
 
 def test_the_default_tolerance_is_the_smallest_effect_of_interest():

@@ -203,6 +203,21 @@ def test_what_noise_has_put_into_train_of_test_stands_beneath(tmp_path: Path) ->
         assert said.endswith(": yelp2018 pos=0.2 0 %, yelp2018 pos=0.4 (published) 4.9 %")
 
 
+def test_rows_from_outside_have_no_valid_values_and_harm_no_table(tmp_path: Path) -> None:
+    outside = cell("lightfm", 0, backbone="external")
+    ours = [cell(loss, s, rho=1.1, tau=0.1) for loss in ("sl", "bsl_inbatch") for s in (0, 1)]
+    scored = [(c, keep(tmp_path, c, ranked(c, 0.4))[1]) for c in (outside, *ours)]
+    write(tmp_path, scored)
+    metrics = tmp_path / "trial" / "metrics.csv"
+    lines = metrics.read_text().splitlines(True)
+    metrics.write_text(
+        "".join(one for one in lines if not (outside["id"] in one and ",valid," in one))
+    )
+    table = ablation_table(tmp_path, "trial")
+    assert "both" in column(table, "contrast")
+    assert chart(Results.load(tmp_path, "trial"), "contrasts").panels
+
+
 def test_no_noise_no_robustness(tmp_path: Path) -> None:
     store(tmp_path, [line(0.3, "sl", 0)])
     with pytest.raises(ConfigError, match="no loss with finished runs at two levels of noise"):

@@ -84,6 +84,11 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
         (["train", "--loss", "sl", "--set", "taw=1"], "has a 'taw'; did you mean 'tau'?"),
         (["train", "--loss", "sl", "--set", "tau"], "--set tau: write KEY=VALUE"),
         (["train", "--loss", "sl", "--seeds", "two"], "--seeds: 'two' is not a whole number"),
+        (["train", "--loss", "sl", "--seeds", "0"], "--seeds 0: say how many, 1 or more"),
+        (
+            ["check", "--metric", "NDCG@20", "--baseline", "b.toml"],
+            "--metric goes with --update",
+        ),
         (["train", "--loss", "sl", "--selection", "tset"], "selection"),
         (["train", "--grid", "quik"], "no grid named 'quik'; did you mean 'quick'?"),
         (["train", "--loss", "sl", "--dataset", "gowalla"], "bslbench download gowalla"),

@@ -37,7 +37,7 @@ def test_from_a_study_to_a_row_in_somebody_elses(bslbench, tmp_path: Path) -> No
     assert code == 0 and digest in out
     code, out, err = bslbench("unpack", str(pack), "--results", "theirs")
     assert code == 0, err
-    assert out.endswith(" runs; next: bslbench report --grid mine\n")
+    assert out.endswith(" runs; next: bslbench report --grid mine --results theirs\n")
     assert (tmp_path / "theirs/mine/trials.csv").is_file()
     code, out, err = bslbench("verify", str(pack), "--sample", "1", "--seed", "0")
     assert code == 0 and "same bytes" in out, err

@@ -130,6 +130,16 @@ def test_the_id_moves_with_what_is_measured_and_only_with_that(tmp_path: Path) -
         ({"set": {"sampler": "none"}}, "the loss needs negatives"),
         ({"losses": []}, "has neither losses nor references"),
         ({"exclude": [{"loss": "sl"}]}, "excludes every cell"),
+        ({"exclude": [{"los": "sl"}]}, "exclude: no 'los'; did you mean 'loss'"),
+        ({"exclude": [{"loss": "bprr"}]}, "exclude: no loss named 'bprr'; did you mean 'bpr'"),
+        (
+            {"override": [{"when": {"loss": ["sl", "ssl"]}, "set": {"tau": 0.2}}]},
+            "override: no loss named 'ssl'; did you mean 'sl'",
+        ),
+        (
+            {"override": [{"when": {"backbone": "mff"}, "set": {"tau": 0.2}}]},
+            "override: no backbone named 'mff'; did you mean 'mf'",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_with_the_mend(

@@ -50,7 +50,9 @@ def expand(
         For a name that is unknown, a setting that nothing in the grid has, or one that cannot act.
     """
     if not grid.losses and not grid.references:
-        raise ConfigError(f"grid '{grid.name}' has neither losses nor references")
+        raise ConfigError(
+            f"grid '{grid.name}' has neither losses nor references: --loss sl, --reference ease"
+        )
     losses = [find(name, LOSSES, "loss") for name in grid.losses]
     backbones = [find(name, BACKBONES, "backbone") for name in grid.backbones]
     references = [_reference(name) for name in grid.references]
@@ -116,6 +118,25 @@ def _check_keys(
                 raise ConfigError(
                     f"grid '{grid.name}': {where}: no loss, backbone, reference or training "
                     f"setting here has a '{key}'{suggest(key, known)}"
+                )
+    known |= {*Cell.model_fields, "noise_kind", "noise_hidden", "valid_noise", *Noise().flat()}
+    named = {
+        "loss": {*LOSSES, *REFERENCES, *(plugin.name for plugin in losses)},
+        "backbone": {*BACKBONES, REFERENCE, *(plugin.name for plugin in backbones)},
+    }
+    rules: list[tuple[str, str, Any]] = []
+    for override in grid.override:
+        rules += [("override", key, given) for key, given in override.when.items()]
+    for excluded in grid.exclude:
+        rules += [("exclude", key, given) for key, given in excluded.items()]
+    for where, key, given in rules:
+        if where == "exclude" and key not in known:
+            raise ConfigError(f"grid '{grid.name}': exclude: no '{key}'{suggest(key, known)}")
+        for name in _listed(given) if key in named else ():
+            if name not in named[key]:  # one that this grid lacks may be that of a larger one
+                raise ConfigError(
+                    f"grid '{grid.name}': {where}: no {key} named '{name}'"
+                    f"{suggest(str(name), named[key])}"
                 )
 
 

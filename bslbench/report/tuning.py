@@ -219,7 +219,7 @@ def _notes(folder: Path, made: Mapping[str, Effort]) -> Iterator[str]:
     fixed = ", ".join(f"{key} {_plain(value)}" for key, value in study["set"].items())
     yield (
         f"tuned on valid Recall@20 with {' or '.join(map(str, sorted(counts)))} trials each, "
-        f"{study['startup']} of them at the same quasi-random points for all, seed "
+        f"{min(study['startup'], *counts)} of them at the same quasi-random points for all, seed "
         f"{TRIAL_SEED + study['seed']}; held fixed: {fixed}"
     )
 

@@ -62,7 +62,7 @@ class Loaded:
         primary = self.results.primary
         by_split = {s: self.results.scores([primary], s) for s in ("valid", "test")}
         return {
-            run.id: by_split[run.selection][run.id, primary]
+            run.id: by_split[run.selection].get((run.id, primary), 0.0)  # external: no valid rows
             for run in self.results.runs
             if run.id in self.results.finished
         }
