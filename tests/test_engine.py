@@ -125,6 +125,7 @@ def test_the_id_moves_with_what_is_measured_and_only_with_that(tmp_path: Path) -
         ({"references": ["popular"]}, "no reference named 'popular'; did you mean 'popularity'"),
         ({"set": {"taw": 0.1}}, "has a 'taw'; did you mean 'tau'"),
         ({"set": {"epochs": 0}}, "epochs: Input should be greater than or equal to 1"),
+        ({"set": {"tau": 0}}, "sl on mf: tau must be above 0"),
         ({"set": {"tau": "hot"}}, "sl: tau = 'hot' is not of type float"),
         ({"set": {"logq": True}}, "logq acts on in_batch negatives only"),
         ({"set": {"sampler": "none"}}, "the loss needs negatives"),

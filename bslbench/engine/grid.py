@@ -147,10 +147,7 @@ def _fitted(
     names = _names(data, REFERENCE, reference.name, noise)
     for chosen, seed, origin in _choices(grid, presets, names, known):
         params = reference.resolve(chosen)
-        try:
-            reference.cls(**params)  # a value that it cannot have is named before anything runs
-        except ConfigError as error:
-            raise ConfigError(f"grid '{grid.name}', {reference.name}: {error}") from error
+        _check_values(reference, params, f"grid '{grid.name}', {reference.name}")
         yield Cell(
             dataset=data.name,
             fingerprint=data.fingerprint,
@@ -180,6 +177,9 @@ def _trained(
     for chosen, seed, origin in _choices(grid, presets, names, known):
         settings = {k: v for k, v in chosen.items() if k in TrainSettings.model_fields}
         train = validated(TrainSettings, defaults | settings, where)
+        params = loss.resolve(chosen)
+        if not loss.source:  # one of the user's is told with its line, when it runs
+            _check_values(loss, params, where)
         cell = Cell(
             dataset=data.name,
             fingerprint=data.fingerprint,
@@ -189,7 +189,7 @@ def _trained(
             selection=grid.selection,
             eval_users=grid.eval_users,
             train=_sensible(train, loss, backbone, noise, where),
-            loss_params=loss.resolve(chosen),
+            loss_params=params,
             backbone_params=backbone.resolve(chosen),
             noise=noise,
             loss_source=loss.source,
@@ -199,6 +199,14 @@ def _trained(
         )
         sources = {key: f"loss {loss.name}" if key in defaults else "default" for key in known}
         yield cell.model_copy(update={"origin": sources | origin})
+
+
+def _check_values(plugin: Plugin, params: Mapping[str, Scalar], where: str) -> None:
+    """Name a value that a loss or reference cannot have, before anything runs."""
+    try:
+        plugin.cls(**params)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 Names = Mapping[str, str | tuple[str, ...]]
