@@ -138,7 +138,10 @@ class Results:
         for metric in metrics:
             parse_metric(metric)
             if stored and metric not in stored:
-                raise ConfigError(f"{path} has no {metric}{suggest(metric, stored)}")
+                raise ConfigError(
+                    f"{path} has no {metric}{suggest(metric, stored)} (of a single run, bslbench "
+                    "eval RUN --k gives any cut-off)"
+                )
         rows = rows[rows["name"].isin(metrics)]
         keys = list(zip(rows["run_id"], rows["name"], strict=True))
         with _whole(path):
