@@ -107,12 +107,12 @@ def test_settings_of_fewer_seeds_stand_for_nothing(tmp_path) -> None:
 
 
 def test_a_damaged_run_costs_the_figures_that_need_it(tmp_path) -> None:
-    scored = seeds([0.1, 0.2], "sl", score_train="cosine")
+    scored = seeds([0.1, 0.2], "sl", score_train="cosine", score_test="cosine")
     write(tmp_path, scored)
     folder = tmp_path / "runs" / ids(scored)[0]
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"spoiled")
-    charts, reasons = available(Results.load(tmp_path, "trial"))
+    charts, reasons = available(Results.load(tmp_path, "trial"), load=lambda name: tiny())
     assert [one.name for one in charts] == ["groups"]
     assert "model.safetensors" in reasons["theory"]
 
