@@ -61,9 +61,8 @@ def movielens() -> list[str]:
         data = load("movielens-1m")
         users, items = (data.train + data.valid + data.test).nonzero()
         rng = np.random.default_rng(0)
-        # Each user comes once, at a moment of a year, and takes some minutes for each item.
-        began = rng.integers(1_600_000_000, 1_631_536_000, data.n_users)
-        when = began[users] + rng.integers(0, 86_400, len(users))
+        # All through a year, so that at a cut in time everybody has a past and a future.
+        when = rng.integers(1_600_000_000, 1_631_536_000, len(users))
         columns = {
             "customer": [f"customer-{user:05d}" for user in users],
             "sku": [f"SKU {item:04d}/x" for item in items],

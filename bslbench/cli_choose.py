@@ -115,7 +115,7 @@ def choose(
     set_threads(max(1, n_cores() // jobs))
     with TemporaryDirectory() as aside, ExitStack() as held:
         root = Path(aside) if dry_run else results / title / "race"
-        place, entries, own = data, catalog, None
+        place, entries, own, loaded = data, catalog, None, None
         if files:
             race_folder = results / title / "race"
             source = Source(called, files, columns, race_folder, data_dir(data), catalog or LOCAL)
@@ -124,7 +124,8 @@ def choose(
                 source = replace(source, folder=root, data=root, catalog=root / LOCAL)
             place, entries = source.data, source.catalog
         else:
-            load(called, place, load_catalog(entries))  # what is unknown leaves nothing behind
+            # Before anything is kept: what is unknown leaves nothing behind.
+            loaded = load(called, place, load_catalog(entries))
         held.enter_context(locked(root, 0))
         clock = Clock(root / "clock", begun)
         clock.keep()
@@ -132,7 +133,8 @@ def choose(
             source.enter(own)
             clock.keep()
         how = Options(place, load_catalog(entries))
-        loaded = load(called, how.data, how.catalog)
+        if loaded is None:
+            loaded = load(called, how.data, how.catalog)
         race = Race(
             name=title,
             dataset=loaded.name,

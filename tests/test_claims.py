@@ -14,7 +14,7 @@ from bslbench.evaluation.statistics import holm
 from bslbench.report.claims.ablation import ablation_table
 from bslbench.report.claims.fairness import fairness_table
 from bslbench.report.claims.identities import theory_table
-from bslbench.report.claims.pairs import pairs_table
+from bslbench.report.claims.published_pairs import pairs_table
 from bslbench.report.claims.robustness import robustness_table
 from bslbench.report.claims.temperature import temperature_table
 from bslbench.report.claims.variance import variance_table

@@ -119,7 +119,20 @@ def _check_keys(
                     f"grid '{grid.name}': {where}: no loss, backbone, reference or training "
                     f"setting here has a '{key}'{suggest(key, known)}"
                 )
-    known |= {*Cell.model_fields, "noise_kind", "noise_hidden", "valid_noise", *Noise().flat()}
+    _check_rules(grid, losses, backbones, known)
+
+
+def _check_rules(
+    grid: Grid, losses: list[Plugin], backbones: list[Plugin], known: Set[str]
+) -> None:
+    """Name an override or exclusion that no cell could be meant by; `known` are all settings."""
+    known = known | {
+        *Cell.model_fields,
+        "noise_kind",
+        "noise_hidden",
+        "valid_noise",
+        *Noise().flat(),
+    }
     named = {
         "loss": {*LOSSES, *REFERENCES, *(plugin.name for plugin in losses)},
         "backbone": {*BACKBONES, REFERENCE, *(plugin.name for plugin in backbones)},

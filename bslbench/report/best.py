@@ -24,6 +24,17 @@ def case_of(run: Run) -> Case:
     return Case(run.dataset, run.key.backbone, run.key.loss, noise)
 
 
+def selecting(results: Results) -> dict[str, float]:
+    """Return by finished run the primary metric on the split that picked its epoch.
+
+    What was trained elsewhere has none, and counts as 0.
+    """
+    finished = [run for run in results.runs if run.id in results.finished]
+    splits = {run.selection for run in finished}
+    scores = {split: results.scores([results.primary], split) for split in splits}
+    return {r.id: scores[r.selection].get((r.id, results.primary), 0.0) for r in finished}
+
+
 def best_key(
     rows: Mapping[Key, Sequence[Run]], score: Callable[[Sequence[Run]], float]
 ) -> Key | None:
@@ -42,17 +53,14 @@ def chosen(results: Results) -> dict[Case, list[Run]]:
     Best, as `best_key` has it, is the highest mean of the primary metric on the split that picks
     epochs: never on test, unless that is the grid's selection.
     """
-    finished = [run for run in results.runs if run.id in results.finished]
     cases: defaultdict[Case, defaultdict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in finished:
-        cases[case_of(run)][run.key].append(run)
-    scores = {
-        split: results.scores([results.primary], split)
-        for split in {run.selection for run in finished}
-    }
+    for run in results.runs:
+        if run.id in results.finished:
+            cases[case_of(run)][run.key].append(run)
+    scores = selecting(results)
 
     def score(runs: Iterable[Run]) -> float:
-        return fmean(scores[run.selection].get((run.id, results.primary), 0.0) for run in runs)
+        return fmean(scores[run.id] for run in runs)
 
     return {case: rows[key] for case, rows in cases.items() if (key := best_key(rows, score))}
 

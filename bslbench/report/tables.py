@@ -23,7 +23,7 @@ TABLES = {
     "variance": "claims.variance:variance_table",
     "temperature": "claims.temperature:temperature_table",
     "ablation": "claims.ablation:ablation_table",
-    "pairs": "claims.pairs:pairs_table",
+    "pairs": "claims.published_pairs:pairs_table",
     "factorial": "claims.factorial:factorial_table",
     "dimension": "claims.dimension:dimension_table",
     "theory": "claims.identities:theory_table",

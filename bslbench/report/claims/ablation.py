@@ -47,11 +47,7 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
     values = overall(loaded.values(metric))
     rows: list[list[Like]] = []
     n_seeds: set[int] = set()
-    for place, found in _places(loaded).items():
-        base = _best(loaded, found, {"loss": BASELINE})
-        if base is None:
-            continue
-        named = {_best(loaded, found, fields): name for name, fields in CONTRASTS.items()}
+    for place, found, base, named in _places(loaded):
         told = {
             key: loaded.compared(runs, found[base], metric, directed=True)
             for key, runs in found.items()
@@ -105,21 +101,23 @@ def contrasts(loaded: Loaded, metric: str) -> Iterator[tuple[Place, dict[str, Co
     DataError
         As `Loaded.compared` does.
     """
-    for place, found in _places(loaded).items():
-        base = _best(loaded, found, {"loss": BASELINE})
-        named = {name: _best(loaded, found, fields) for name, fields in CONTRASTS.items()}
+    for place, found, base, named in _places(loaded):
         told = {
             name: loaded.compared(found[key], found[base], metric, directed=True)
-            for name, key in named.items()
-            if key and base
+            for key, name in named.items()
         }
         known = {name: each for name, each in told.items() if isinstance(each, Comparison)}
         if known:
             yield place, known
 
 
-def _places(loaded: Loaded) -> dict[Place, Rows]:
-    return loaded.rows(lambda run: Place.of(run) if run.key.backbone != REFERENCE else None)
+def _places(loaded: Loaded) -> Iterator[tuple[Place, Rows, Key, dict[Key, str]]]:
+    """Yield each place with a baseline: its rows, the baseline's, and the contrasts' by name."""
+    rows = loaded.rows(lambda run: Place.of(run) if run.key.backbone != REFERENCE else None)
+    for place, found in rows.items():
+        if base := _best(loaded, found, {"loss": BASELINE}):
+            best = {name: _best(loaded, found, fields) for name, fields in CONTRASTS.items()}
+            yield place, found, base, {key: name for name, key in best.items() if key}
 
 
 def _best(loaded: Loaded, found: Rows, fields: Mapping[str, Any]) -> Key | None:

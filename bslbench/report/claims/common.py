@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from bslbench.engine.store import Store
-from bslbench.report.best import Case, best_key, chosen, tuned_away
+from bslbench.report.best import Case, best_key, chosen, selecting, tuned_away
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.parts import mean_entry
 from bslbench.report.provenance import footer, problems
@@ -59,13 +59,7 @@ class Loaded:
     @cached_property
     def selecting(self) -> dict[str, float]:
         """The primary metric by run, on the split that picks its epochs."""
-        primary = self.results.primary
-        by_split = {s: self.results.scores([primary], s) for s in ("valid", "test")}
-        return {
-            run.id: by_split[run.selection].get((run.id, primary), 0.0)  # external: no valid rows
-            for run in self.results.runs
-            if run.id in self.results.finished
-        }
+        return selecting(self.results)
 
     def selected(self, runs: Iterable[Run]) -> float:
         """Return the mean of `selecting` over the seeds of a row."""

@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any, TypeGuard
 
 from bslbench.config import REFERENCE
-from bslbench.report.best import Case, best_key, case_of
+from bslbench.report.best import Case, best_key, case_of, selecting
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import INTERVAL, half_interval, losses_in_order
 from bslbench.report.levels import CLEAN_NAME, noise_text
@@ -46,7 +46,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
     """
     test = results.scores([metric])
     splits = {run.selection for run in results.runs}
-    picks = {split: results.scores([results.primary], split) for split in splits}
+    picks = selecting(results)
     points: defaultdict[Case, defaultdict[float, defaultdict[Key, list[Run]]]]
     points = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for run in results.runs:
@@ -55,7 +55,7 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
             points[case_of(run)][value][run.key].append(run)
 
     def pick(runs: Sequence[Run]) -> float:
-        return fmean(picks[run.selection].get((run.id, results.primary), 0.0) for run in runs)
+        return fmean(picks[run.id] for run in runs)
 
     noisy = len({case.noise for case in points}) > 1
     several = len({case.dataset for case in points}) > 1
