@@ -153,27 +153,23 @@ class Own(Sampler):
         """Draw and score; the whole item table takes part."""
         index, order = self.draw(users, self.positives(users, items, epoch, step), epoch, step)
         rows, sq_users = self.rows(backbone, users, None, epoch, step)
-        scores, item_squares = sddmm(rows.users, rows.items, index, cosine=self.cosine)
-        pos, neg = torch.split(scores, [index.n_pos, self.settings.n_negatives], dim=1)
-        if not self.order_free:
-            neg = neg.gather(1, order)
+        pos, neg, item_squares = sddmm(rows.users, rows.items, index, cosine=self.cosine)
         squared = pos.new_zeros(())
         if self.settings.l2:
             sq_items = item_squares if rows.sq_items is None else rows.sq_items
             squared = sq_users.sum() + stable_sum(self.count(index) * sq_items)
 
-        def drawn(columns: Tensor) -> Tensor:
-            negatives = columns[:, index.n_pos :]
-            return negatives if self.order_free else negatives.gather(1, order)
+        def drawn(grouped: Tensor) -> Tensor:
+            return grouped if self.order_free else grouped.gather(1, order)
 
         def products(others: Tensor, table: Tensor) -> Tensor:
-            return drawn(sddmm(others, table, index, cosine=False)[0])
+            return drawn(sddmm(others, table, index, cosine=False).neg)
 
         return self.scored(
             pos,
-            neg,
+            drawn(neg),
             squared,
-            neg_items=lambda: drawn(index.items).long(),
+            neg_items=lambda: drawn(index.items[:, index.n_pos :]).long(),
             user_rows=lambda: rows.users,
             item_rows=lambda: embedding(items, rows.items),
             all_scores=lambda: self.scaled(rows.users) @ self.scaled(rows.items).T,

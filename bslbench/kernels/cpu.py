@@ -60,20 +60,23 @@ def group_row(
     # item // block as a multiplication: exact for blocks of min(2048, ceil(I / 16)) and any int32.
     shift = np.uint64(43)
     inverse = np.uint64(((1 << 43) + block - 1) // block)
+    homes = np.empty(len(drawn), np.uint32)
+    for j in range(len(drawn)):
+        homes[j] = (np.uint64(np.uint32(drawn[j])) * inverse) >> shift
     fill = np.zeros(n_blocks + 1, np.int32)
     for j in range(len(drawn)):
-        fill[((np.uint64(drawn[j]) * inverse) >> shift) + 1] += 1
+        fill[homes[j] + 1] += 1
     fill[0] = n_pos
     offsets[i, 0] = n_pos
     for b in range(n_blocks):
         fill[b + 1] += fill[b]
         offsets[i, b + 1] = fill[b + 1]
     for j in range(len(drawn)):
-        home = (np.uint64(drawn[j]) * inverse) >> shift
-        index[i, fill[home]] = drawn[j]
+        place = fill[homes[j]]
+        fill[homes[j]] = place + 1
+        index[i, place] = drawn[j]
         if order.shape[1] > 0:
-            order[i, j] = fill[home] - n_pos
-        fill[home] += 1
+            order[i, j] = place - n_pos
 
 
 @jit
@@ -99,15 +102,16 @@ def draw_grouped(
     """
     n_neg = index.shape[1] - n_pos
     golden = np.uint64(0x9E3779B97F4A7C15)
-    low = np.uint64(0xFFFFFFFF)
+    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
     for i in numba.prange(index.shape[0]):
-        drawn = np.empty(n_neg + 1, np.int32)
+        pairs = np.empty((n_neg + 1) // 2, np.uint64)  # of items, the earlier one below
         stream = _mix(np.uint64(key) + np.uint64(i) * golden)
-        for j in range(0, n_neg, 2):
-            bits = _mix(stream + np.uint64(j + 1) * golden)
-            drawn[j] = ((bits >> np.uint64(32)) * np.uint64(n_items)) >> np.uint64(32)
-            drawn[j + 1] = ((bits & low) * np.uint64(n_items)) >> np.uint64(32)
-        group_row(drawn[:n_neg], i, block, n_pos, index, offsets, order)
+        for j in range(np.uint64(len(pairs))):
+            bits = _mix(stream + (np.uint64(2) * j + np.uint64(1)) * golden)
+            first = ((bits >> half) * np.uint64(n_items)) >> half
+            second = ((bits & low) * np.uint64(n_items)) >> half
+            pairs[j] = first | (second << half)
+        group_row(pairs.view(np.int32)[:n_neg], i, block, n_pos, index, offsets, order)
 
 
 @jit

@@ -1,7 +1,6 @@
 """SDDMM and its gradients by numba: one set of kernels for each embedding size.
 
-With the size a constant, a row's loop is unrolled into whole vector registers; unsigned indices
-spare the test for negative ones. Together they take a quarter off.
+Rows are values in vector registers; unsigned indices spare the test for negative ones.
 """
 
 from functools import lru_cache
@@ -9,155 +8,167 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import uint32, uint64
 
-from bslbench.kernels.cpu import F32, I32, jit, jit_in_order
+from bslbench.kernels.cpu import F32, I32, inline, jit_in_order
+from bslbench.kernels.cpu_rows import add_scaled, dot, load, scaled, store, zeros
+
+
+class Scale(NamedTuple):
+    """What rows are scaled by before they are multiplied.
+
+    Attributes
+    ----------
+    factor
+        [n]: 1, or for a cosine one over the row's norm.
+    pull
+        [n], what the norm's own derivative is multiplied by: 0, or for a cosine the squared factor.
+    """
+
+    factor: F32
+    pull: F32
 
 
 class Kernels(NamedTuple):
     """The kernels for rows of one length.
 
-    Shared parameters: `users` [B, d] and `items` [I, d]; `user_scale` [B] and `item_scale` [I],
-    the factors on their products; `index`, `offsets` and `n_pos` as `sddmm.Index` has them;
-    `grad` [B, K + M], the gradient of the scores.
+    Shared parameters: `users` [B, d] and `items` [I, d] with the `Scale` of each; `index` and
+    `offsets` as `sddmm.Index` has them; `pos` [B, K] and `neg` [B, M], scores or their gradient.
     """
 
     forward: Any
-    """(users, items, user_scale, item_scale, index, offsets, n_pos, out [B, K + M])."""
-    add_items: Any
-    """(grad, items, item_scale, index, offsets, n_pos, n_parts, out [B, d])."""
-    add_users: Any
-    """(grad, users, user_scale, index, offsets, n_pos, block, out [I, d])."""
-    through_norm: Any
-    """(rows [n, d], scale [n], pull [n], grad_squared [n], grad [n, d])."""
+    """(users, items, user_scale, item_scale, index, offsets, pos, neg), the last two written."""
+    grad_users: Any
+    """(pos, neg, users, items, user_scale, item_scale, index, offsets, n_parts, out [B, d])."""
+    grad_items: Any
+    """(pos, neg, users, items, user_scale, item_scale, grad_squared [I], index, offsets, block,
+    out [I, d])."""
 
 
+@inline
+def through_norm(given: Any, row: Any, factor: Any, pull: Any, grad_squared: Any) -> Any:
+    """Return the gradient of a row from the one `given` for the scaled row.
+
+    ``factor (given - pull <given, row> row) + 2 grad_squared row``: the second part is the
+    derivative of the norm, the third that of the squared norm.
+    """
+    weight = np.float32(2) * grad_squared - factor * pull * dot(given, row)
+    return add_scaled(scaled(given, factor), weight, row)
+
+
+# The closures hold `dim` alone: with a function among them each process would compile anew.
 @lru_cache
 def kernels(dim: int) -> Kernels:
     """Return the kernels for embeddings of `dim` numbers, compiled at their first call."""
-    d = uint64(dim)
 
-    @jit
+    @jit_in_order
     def forward(
         users: F32,
         items: F32,
-        user_scale: F32,
-        item_scale: F32,
+        user_scale: Scale,
+        item_scale: Scale,
         index: I32,
         offsets: I32,
-        n_pos: int,
-        out: F32,
+        pos: F32,
+        neg: F32,
     ) -> None:
-        """Write ``out[i, c] = user_scale[i] item_scale[j] <users[i], items[j]>``, j = index[i, c].
+        """Write the scores of row i and item ``index[i, c]``.
 
         Part 0 takes the positives, part b + 1 the negatives of block b.
         """
+        n_pos = pos.shape[1]
         for b in numba.prange(offsets.shape[1]):
             for i in range(users.shape[0]):
-                user, scale, columns, row = users[i], user_scale[i], index[i], out[i]
-                first = uint64(0 if b == 0 else offsets[i, b - 1])
-                last = uint64(n_pos if b == 0 else offsets[i, b])
+                user, factor = load(users, np.uint64(i), dim), user_scale.factor[i]
+                columns, scores = index[i], pos[i] if b == 0 else neg[i]
+                first = np.uint64(0 if b == 0 else offsets[i, b - 1])
+                last = np.uint64(n_pos if b == 0 else offsets[i, b])
+                before = np.uint64(0 if b == 0 else n_pos)
                 for c in range(first, last):
-                    j = uint64(uint32(columns[c]))
-                    item = items[j]
-                    total = np.float32(0)
-                    for k in range(d):
-                        total += user[k] * item[k]
-                    row[c] = total * scale * item_scale[j]
+                    j = np.uint64(np.uint32(columns[c]))
+                    score = dot(user, load(items, j, dim)) * factor * item_scale.factor[j]
+                    scores[c - before] = score
 
     @jit_in_order
-    def add_items(
-        grad: F32,
+    def grad_users(
+        pos: F32,
+        neg: F32,
+        users: F32,
         items: F32,
-        item_scale: F32,
+        user_scale: Scale,
+        item_scale: Scale,
         index: I32,
         offsets: I32,
-        n_pos: int,
         n_parts: int,
         out: F32,
     ) -> None:
-        """Write ``out[i] = sum_c grad[i, c] item_scale[j] items[j]``, added in column order.
+        """Write the gradient of `users`, the shares of a row added in the order of its columns.
 
         One part for each thread is best: the more rows share a block, the more find it in the
         cache.
         """
-        n_rows = out.shape[0]
+        n_rows, n_pos = pos.shape
         per_part = (n_rows + n_parts - 1) // n_parts
         for part in numba.prange(n_parts):
             first_row = part * per_part
             last_row = min(n_rows, first_row + per_part)
             for b in range(offsets.shape[1]):
-                for i in range(first_row, last_row):
-                    total, columns, weights = out[i], index[i], grad[i]
-                    if b == 0:
-                        total[:] = 0
-                    c = uint64(0 if b == 0 else offsets[i, b - 1])
-                    last = uint64(n_pos if b == 0 else offsets[i, b])
-                    while c + uint64(4) <= last:  # four rows for each load and store of the sum
-                        j0, j1 = uint64(uint32(columns[c])), uint64(uint32(columns[c + uint64(1)]))
-                        j2 = uint64(uint32(columns[c + uint64(2)]))
-                        j3 = uint64(uint32(columns[c + uint64(3)]))
-                        w0 = weights[c] * item_scale[j0]
-                        w1 = weights[c + uint64(1)] * item_scale[j1]
-                        w2 = weights[c + uint64(2)] * item_scale[j2]
-                        w3 = weights[c + uint64(3)] * item_scale[j3]
-                        for k in range(d):
-                            half = total[k] + w0 * items[j0, k] + w1 * items[j1, k]
-                            total[k] = half + w2 * items[j2, k] + w3 * items[j3, k]
-                        c += uint64(4)
-                    while c < last:
-                        j0 = uint64(uint32(columns[c]))
-                        w0 = weights[c] * item_scale[j0]
-                        for k in range(d):
-                            total[k] += w0 * items[j0, k]
-                        c += uint64(1)
+                for r in range(first_row, last_row):
+                    i = np.uint64(r)
+                    columns, weights = index[i], pos[i] if b == 0 else neg[i]
+                    total = load(out, i, dim) if b > 0 else zeros(dim)
+                    first = np.uint64(0 if b == 0 else offsets[i, b - 1])
+                    last = np.uint64(n_pos if b == 0 else offsets[i, b])
+                    before = np.uint64(0 if b == 0 else n_pos)
+                    for c in range(first, last):
+                        j = np.uint64(np.uint32(columns[c]))
+                        weight = weights[c - before] * item_scale.factor[j]
+                        total = add_scaled(total, weight, load(items, j, dim))
+                    store(out, i, total)
+            for r in range(first_row, last_row):
+                i = np.uint64(r)
+                factor, pull = user_scale.factor[i], user_scale.pull[i]
+                given, row = load(out, i, dim), load(users, i, dim)
+                store(out, i, through_norm(given, row, factor, pull, np.float32(0)))
 
     @jit_in_order
-    def add_users(
-        grad: F32,
+    def grad_items(
+        pos: F32,
+        neg: F32,
         users: F32,
-        user_scale: F32,
+        items: F32,
+        user_scale: Scale,
+        item_scale: Scale,
+        grad_squared: F32,
         index: I32,
         offsets: I32,
-        n_pos: int,
         block: int,
         out: F32,
     ) -> None:
-        """Write ``out[j] = sum_{i, c: index[i, c] = j} grad[i, c] user_scale[i] users[i]``.
+        """Write the gradient of `items`, block by block; `grad_squared` is that of their norms.
 
-        Rows are added in batch order, within a row positives before negatives.
+        The shares of an item are added in batch order, within a row positives before negatives.
         """
-        n_rows = users.shape[0]
+        n_rows, n_pos = pos.shape
         for b in numba.prange(offsets.shape[1] - 1):
             first_item = b * block
             last_item = min(out.shape[0], first_item + block)
             out[first_item:last_item] = 0
             for i in range(n_rows):
-                user, columns, weights, scale = users[i], index[i], grad[i], user_scale[i]
+                columns, factor = index[i], user_scale.factor[i]
+                user = load(users, np.uint64(i), dim)
                 for c in range(n_pos):
                     if first_item <= columns[c] < last_item:
-                        j, weight = uint64(uint32(columns[c])), weights[c] * scale
-                        for k in range(d):
-                            out[j, k] += weight * user[k]
-                for c in range(uint64(offsets[i, b]), uint64(offsets[i, b + 1])):
-                    j, weight = uint64(uint32(columns[c])), weights[c] * scale
-                    for k in range(d):
-                        out[j, k] += weight * user[k]
+                        j = np.uint64(np.uint32(columns[c]))
+                        store(out, j, add_scaled(load(out, j, dim), pos[i, c] * factor, user))
+                weights = neg[i]
+                for c in range(np.uint64(offsets[i, b]), np.uint64(offsets[i, b + 1])):
+                    j = np.uint64(np.uint32(columns[c]))
+                    weight = weights[c - np.uint64(n_pos)] * factor
+                    store(out, j, add_scaled(load(out, j, dim), weight, user))
+            for r in range(first_item, last_item):
+                j = np.uint64(r)
+                factor, pull = item_scale.factor[j], item_scale.pull[j]
+                given, row = load(out, j, dim), load(items, j, dim)
+                store(out, j, through_norm(given, row, factor, pull, grad_squared[j]))
 
-    @jit
-    def through_norm(rows: F32, scale: F32, pull: F32, grad_squared: F32, grad: F32) -> None:
-        """Turn the gradient of the scaled rows, in place, into that of the rows.
-
-        ``scale (grad - pull <grad, row> row) + 2 grad_squared row``: the second part is the
-        derivative of the norm, `pull` the squared scale for a cosine, 0 for an inner product; the
-        third is that of the squared norm.
-        """
-        for i in numba.prange(rows.shape[0]):
-            along = np.float32(0)
-            for k in range(d):
-                along += grad[i, k] * rows[i, k]
-            weight = scale[i] * pull[i] * along - 2 * grad_squared[i]
-            for k in range(d):
-                grad[i, k] = scale[i] * grad[i, k] - weight * rows[i, k]
-
-    return Kernels(forward, add_items, add_users, through_norm)
+    return Kernels(forward, grad_users, grad_items)

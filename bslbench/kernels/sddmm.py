@@ -1,7 +1,7 @@
 """Sampled dense-dense matrix product: the scores of (user, item) pairs that an index names."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bslbench.kernels import cpu
-from bslbench.kernels.cpu_sddmm import kernels
+from bslbench.kernels.cpu_sddmm import Scale, kernels
 
 EPS = 1e-12
 """Rows are divided by max(norm, EPS), as torch.nn.functional.normalize does."""
@@ -43,7 +43,18 @@ class Index:
     block: int
 
 
-def sddmm(users: Tensor, items: Tensor, index: Index, *, cosine: bool) -> tuple[Tensor, Tensor]:
+class Scores(NamedTuple):
+    """Scores of the positives [B, K] and negatives [B, M]; squared norms of all item rows [I].
+
+    The norms come out of the same pass and are what L2 needs.
+    """
+
+    pos: Tensor
+    neg: Tensor
+    squared: Tensor
+
+
+def sddmm(users: Tensor, items: Tensor, index: Index, *, cosine: bool) -> Scores:
     """Return the scores of the pairs that `index` names, differentiable in both tables.
 
     No tensor of shape [B, K + M, d] is materialised, forward or backward.
@@ -56,26 +67,20 @@ def sddmm(users: Tensor, items: Tensor, index: Index, *, cosine: bool) -> tuple[
         The whole item table in id order, [I, d] float32.
     cosine
         Divide each row by its norm (at least `EPS`) first; no normalised copy is made.
-
-    Returns
-    -------
-    tuple of Tensor
-        Scores [B, K + M] float32, and the squared norms of the item rows [I], which come out of
-        the same pass and are what L2 needs.
     """
     if users.device.type == "cpu" and users.dtype == torch.float32:
-        outcome: tuple[Tensor, Tensor] = _CpuSddmm.apply(users, items, index, cosine)  # type: ignore[no-untyped-call]
-        return outcome
+        return Scores(*_CpuSddmm.apply(users, items, index, cosine))  # type: ignore[no-untyped-call]
     if users.is_cuda and users.dtype == torch.float32:
         from bslbench.kernels import cuda_sddmm  # Triton comes with torch's CUDA builds only
 
-        return cuda_sddmm.sddmm(users, items, index, cosine=cosine)
+        scores, squared = cuda_sddmm.sddmm(users, items, index, cosine=cosine)
+        return Scores(scores[:, : index.n_pos], scores[:, index.n_pos :], squared)
     return sddmm_reference(users, items, index, cosine=cosine)
 
 
 def sddmm_reference(
     users: Tensor, items: Tensor, index: Index, *, cosine: bool, chunk: int = 64
-) -> tuple[Tensor, Tensor]:
+) -> Scores:
     """`sddmm` in plain torch, any device and dtype, gathering `chunk` rows at a time."""
     squared = items.square().sum(1)
     if cosine:
@@ -87,55 +92,43 @@ def sddmm_reference(
             torch.split(users, chunk), torch.split(index.items, chunk), strict=True
         )
     ]
-    return torch.cat(parts), squared
+    scores = torch.cat(parts)
+    return Scores(scores[:, : index.n_pos], scores[:, index.n_pos :], squared)
 
 
 class _CpuSddmm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, users: Tensor, items: Tensor, index: Index, cosine: bool
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         users, items = users.contiguous(), items.contiguous()
         squared = _squared_norms(items)
-        user_scale, user_pull = _scales(_squared_norms(users), cosine)
-        item_scale, item_pull = _scales(squared, cosine)
-        scores = torch.empty(index.items.shape)
+        user_scale, item_scale = _scale(_squared_norms(users), cosine), _scale(squared, cosine)
+        n_rows, n_columns = index.items.shape
+        pos, neg = torch.empty(n_rows, index.n_pos), torch.empty(n_rows, n_columns - index.n_pos)
         offsets, block = _merged(index)
-        kernels(users.shape[1]).forward(
-            *(_np(users), _np(items), _np(user_scale), _np(item_scale)),
-            *(_np(index.items), _np(offsets), index.n_pos, _np(scores)),
-        )
-        ctx.save_for_backward(users, items, user_scale, item_scale, user_pull, item_pull)
-        ctx.columns = _np(index.items), _np(offsets), index.n_pos
-        ctx.block = block
-        ctx.set_materialize_grads(False)
-        return scores, squared
+        tables = _np(users), _np(items), user_scale, item_scale
+        columns = _np(index.items), _np(offsets)
+        kernels(users.shape[1]).forward(*tables, *columns, _np(pos), _np(neg))
+        ctx.save_for_backward(users, items)  # or a table that changed since would go unseen
+        ctx.tables, ctx.columns, ctx.block = tables, columns, block
+        return pos, neg, squared
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, grad: Tensor | None, grad_squared: Tensor | None
+        ctx: Any, grad_pos: Tensor, grad_neg: Tensor, grad_squared: Tensor
     ) -> tuple[Tensor, Tensor, None, None]:
-        users, items, user_scale, item_scale, user_pull, item_pull = ctx.saved_tensors
-        columns = ctx.columns
-        grad = torch.zeros(columns[0].shape) if grad is None else grad.contiguous()
-        if grad_squared is None:
-            grad_squared = torch.zeros(len(items))
+        users, items = ctx.saved_tensors
+        grads = _np(grad_pos.contiguous()), _np(grad_neg.contiguous())
         grad_users, grad_items = torch.empty_like(users), torch.empty_like(items)
         compiled = kernels(users.shape[1])
-        compiled.add_items(
-            *(_np(grad), _np(items), _np(item_scale)),
-            *(*columns, numba.get_num_threads(), _np(grad_users)),
+        n_parts = numba.get_num_threads()
+        compiled.grad_users(*grads, *ctx.tables, *ctx.columns, n_parts, _np(grad_users))
+        of_squared = _np(grad_squared.contiguous())
+        compiled.grad_items(
+            *grads, *ctx.tables, of_squared, *ctx.columns, ctx.block, _np(grad_items)
         )
-        compiled.add_users(
-            *(_np(grad), _np(users), _np(user_scale), *columns, ctx.block, _np(grad_items))
-        )
-        zeros = torch.zeros(len(users))
-        for rows, scale, pull, of_squared, out in (
-            (users, user_scale, user_pull, zeros, grad_users),
-            (items, item_scale, item_pull, grad_squared.contiguous(), grad_items),
-        ):
-            compiled.through_norm(_np(rows), _np(scale), _np(pull), _np(of_squared), _np(out))
         return grad_users, grad_items, None, None
 
 
@@ -169,13 +162,13 @@ def _squared_norms(rows: Tensor) -> Tensor:
     return squared
 
 
-def _scales(squared: Tensor, cosine: bool) -> tuple[Tensor, Tensor]:
-    """Return per row the factor on its products and that on the derivative of its norm, [n]."""
+def _scale(squared: Tensor, cosine: bool) -> Scale:
+    """Return what rows of these squared norms [n] are scaled by."""
     if not cosine:
-        return torch.ones_like(squared), torch.zeros_like(squared)
+        return Scale(_np(torch.ones_like(squared)), _np(torch.zeros_like(squared)))
     norms = squared.sqrt()
-    scale = norms.clamp_min(EPS).reciprocal()
-    return scale, torch.where(norms > EPS, scale.square(), 0.0)
+    factor = norms.clamp_min(EPS).reciprocal()
+    return Scale(_np(factor), _np(torch.where(norms > EPS, factor.square(), 0.0)))
 
 
 def _np(tensor: Tensor) -> Any:
