@@ -11,11 +11,18 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the kernels can work on x: float32 on the CPU."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def jit(function: Kernel) -> Kernel:

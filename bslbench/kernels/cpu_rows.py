@@ -4,7 +4,7 @@ Left to itself the compiler keeps the sum of a row's loop in memory, and takes r
 wide as the machine's. What is summed here is summed in one fixed order, whatever the machine.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from llvmlite import ir
@@ -19,6 +19,10 @@ LANES = 16
 FLOAT = ir.FloatType()
 
 
+def _vector(width: int) -> Any:
+    return ir.VectorType(FLOAT, width)
+
+
 class Row(types.Type):
     """The type of a row of `dim` float32 numbers."""
 
@@ -28,13 +32,13 @@ class Row(types.Type):
         self.dim = dim
         self.widths = [LANES] * whole + [width for width in (8, 4, 2, 1) if rest & width]
         """Of the vectors that a row is made of."""
+        self.struct = ir.LiteralStructType([_vector(width) for width in self.widths])
 
 
 @register_model(Row)
 class _RowModel(models.PrimitiveModel):
     def __init__(self, manager: Any, row: Row) -> None:
-        parts = ir.LiteralStructType([ir.VectorType(FLOAT, width) for width in row.widths])
-        super().__init__(manager, row, parts)  # type: ignore[no-untyped-call]
+        super().__init__(manager, row, row.struct)  # type: ignore[no-untyped-call]
 
 
 def _intrinsic(typed: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,73 +47,126 @@ def _intrinsic(typed: Callable[..., Any]) -> Callable[..., Any]:
 
 @_intrinsic
 def load(context: Any, table: Any, i: Any, dim: Any) -> Any:
-    """Return row i of `table` [n, dim], C-contiguous float32; `dim` is a constant."""
+    """Return row i of `table` [n, dim] or [n dim], C-contiguous float32; `dim` is a constant."""
     _check(table)
     row = Row(dim.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = ir.Constant(context.get_value_type(row), ir.Undefined)
-        for k, place in enumerate(_places(context, builder, table, row, *args[:2])):
-            part = builder.load(place, align=4, typ=ir.VectorType(FLOAT, row.widths[k]))
-            value = builder.insert_value(value, part, k)
-        return value
+        places = _places(context, builder, table, row, *args[:2])
+        parts = zip(places, row.widths, strict=True)
+        return _joined(builder, row, (builder.load(at, align=4, typ=_vector(w)) for at, w in parts))
 
     return row(table, types.uint64, dim), generate
 
 
 @_intrinsic
 def store(context: Any, table: Any, i: Any, row: Any) -> Any:
-    """Write `row` into row i of `table` [n, dim], C-contiguous float32."""
+    """Write `row` into row i of `table` [n, dim] or [n dim], C-contiguous float32."""
     _check(table)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        for k, place in enumerate(_places(context, builder, table, row, *args[:2])):
-            builder.store(builder.extract_value(args[2], k), place, align=4)
+        places = _places(context, builder, table, row, *args[:2])
+        for place, part in zip(places, _parts(builder, row, args[2]), strict=True):
+            builder.store(part, place, align=4)
         return context.get_dummy_value()
 
     return types.void(table, types.uint64, row), generate
 
 
 @_intrinsic
-def zeros(context: Any, dim: Any) -> Any:
-    """Return a row of `dim` zeros; `dim` is a constant."""
+def filled(context: Any, number: Any, dim: Any) -> Any:
+    """Return a row of `dim` times `number`; `dim` is a constant."""
     row = Row(dim.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return ir.Constant(context.get_value_type(row), None)
+        return _joined(builder, row, (_spread(builder, args[0], width) for width in row.widths))
 
-    return row(dim), generate
+    return row(types.float32, dim), generate
+
+
+def _elementwise(row: Row, part: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a generator of code that takes rows and numbers, part by part, to a row.
+
+    ``part(builder, *vectors)`` makes one vector of those of the arguments.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        spread = (
+            _parts(builder, row, value)
+            if isinstance(kind, Row)
+            else [_spread(builder, value, width) for width in row.widths]
+            for kind, value in zip(signature.args, args, strict=True)
+        )
+        return _joined(
+            builder, row, (part(builder, *vectors) for vectors in zip(*spread, strict=True))
+        )
+
+    return generate
 
 
 @_intrinsic
 def add_scaled(context: Any, total: Any, weight: Any, row: Any) -> Any:
     """Return ``total + weight * row``."""
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        total, weight, rows = args
-        for k, width in enumerate(row.widths):
-            part = ir.VectorType(FLOAT, width)
-            add = _llvm(builder, f"llvm.fmuladd.v{width}f32", part, (part, part, part))
-            parts = (builder.extract_value(value, k) for value in (rows, total))
-            new = builder.call(add, (_spread(builder, weight, width), *parts))
-            total = builder.insert_value(total, new, k)
-        return total
+    def part(builder: Any, total: Any, weight: Any, row: Any) -> Any:
+        return _fma(builder, weight, row, total)
 
-    return row(row, types.float32, row), generate
+    return row(row, types.float32, row), _elementwise(row, part)
 
 
 @_intrinsic
 def scaled(context: Any, row: Any, weight: Any) -> Any:
     """Return ``weight * row``."""
+    return row(row, types.float32), _elementwise(row, lambda builder, *both: builder.fmul(*both))
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value, weight = args
-        for k, width in enumerate(row.widths):
-            part = builder.fmul(_spread(builder, weight, width), builder.extract_value(value, k))
-            value = builder.insert_value(value, part, k)
-        return value
 
-    return row(row, types.float32), generate
+@_intrinsic
+def maximum(context: Any, a: Any, b: Any) -> Any:
+    """Return the larger of two numbers, number by number."""
+
+    def part(builder: Any, a: Any, b: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+    return a(a, b), _elementwise(a, part)
+
+
+@_intrinsic
+def exp(context: Any, row: Any) -> Any:
+    """Return the exponentials of numbers of at most 0, to two units in the last place.
+
+    Below -87 they are 0. Range reduction by log 2 in two parts and a polynomial of degree 7
+    (Moshier, Cephes, `expf`).
+    """
+    return row(row), _elementwise(row, _exp)
+
+
+def _exp(builder: Any, x: Any) -> Any:
+    width = x.type.count
+    vector, integers = x.type, ir.VectorType(ir.IntType(32), width)
+
+    def number(value: float) -> Any:
+        return ir.Constant(vector, [value] * width)
+
+    rint = _llvm(builder, f"llvm.rint.v{width}f32", vector, (vector,))
+    low = builder.fcmp_ordered("<", x, number(-87))  # false for NaN, which goes through
+    x = builder.select(low, number(-87), x)
+    power = builder.call(rint, (builder.fmul(x, number(1.44269504)),))  # of 2
+    rest = _fma(builder, power, number(-0.693359375), x)
+    rest = _fma(builder, power, number(2.12194440e-4), rest)
+    curve = number(1.9875691500e-4)
+    for term in (
+        1.3981999507e-3,
+        8.3334519073e-3,
+        4.1665795894e-2,
+        1.6666665459e-1,
+        5.0000001201e-1,
+    ):
+        curve = _fma(builder, curve, rest, number(term))
+    curve = _fma(builder, builder.fmul(curve, rest), rest, rest)
+    curve = builder.fadd(curve, number(1))
+    exponent = builder.add(builder.fptosi(power, integers), ir.Constant(integers, [127] * width))
+    scale = builder.bitcast(builder.shl(exponent, ir.Constant(integers, [23] * width)), vector)
+    return builder.select(low, number(0), builder.fmul(curve, scale))
 
 
 @_intrinsic
@@ -118,25 +175,22 @@ def dot(context: Any, a: Any, b: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         totals: dict[int, Any] = {}  # of the parts of each width
-        for k, width in enumerate(a.widths):
-            part = ir.VectorType(FLOAT, width)
-            add = _llvm(builder, f"llvm.fmuladd.v{width}f32", part, (part, part, part))
-            total = totals.get(width, ir.Constant(part, None))
-            parts = (builder.extract_value(row, k) for row in args)
-            totals[width] = builder.call(add, (*parts, total))
+        for one, other in zip(*(_parts(builder, a, value) for value in args), strict=True):
+            width = one.type.count
+            zero = ir.Constant(one.type, None)
+            totals[width] = _fma(builder, one, other, totals.get(width, zero))
         value = ir.Constant(FLOAT, -0.0)
         for width, total in totals.items():
-            part = ir.VectorType(FLOAT, width)
-            reduce = _llvm(builder, f"llvm.vector.reduce.fadd.v{width}f32", FLOAT, (FLOAT, part))
-            value = builder.call(reduce, (value, total), fastmath=("reassoc",))
+            add = _llvm(builder, f"llvm.vector.reduce.fadd.v{width}f32", FLOAT, (FLOAT, total.type))
+            value = builder.call(add, (value, total), fastmath=("reassoc",))
         return value
 
     return types.float32(a, b), generate
 
 
 def _check(table: Any) -> None:
-    if not (isinstance(table, types.Array) and table.ndim == 2 and table.layout == "C"):
-        raise TypingError(f"rows are those of a C-contiguous [n, d] table, not of {table}")
+    if not (isinstance(table, types.Array) and table.ndim <= 2 and table.layout == "C"):
+        raise TypingError(f"rows are those of a C-contiguous table, not of {table}")
 
 
 def _places(context: Any, builder: Any, table: Any, row: Row, array: Any, i: Any) -> Iterator[Any]:
@@ -144,17 +198,32 @@ def _places(context: Any, builder: Any, table: Any, row: Row, array: Any, i: Any
     data = context.make_array(table)(context, builder, array).data
     first = builder.mul(i, ir.Constant(i.type, row.dim))
     for width in row.widths:
-        place = builder.gep(data, [first])
-        yield builder.bitcast(place, ir.VectorType(FLOAT, width).as_pointer())
+        yield builder.bitcast(builder.gep(data, [first]), _vector(width).as_pointer())
         first = builder.add(first, ir.Constant(i.type, width))
+
+
+def _parts(builder: Any, row: Row, value: Any) -> list[Any]:
+    return [builder.extract_value(value, k) for k in range(len(row.widths))]
+
+
+def _joined(builder: Any, row: Row, parts: Iterable[Any]) -> Any:
+    value = ir.Constant(row.struct, ir.Undefined)
+    for k, part in enumerate(parts):
+        value = builder.insert_value(value, part, k)
+    return value
 
 
 def _spread(builder: Any, number: Any, width: int) -> Any:
     """Return a vector with `number` in every lane."""
-    vector, integer = ir.VectorType(FLOAT, width), ir.IntType(32)
+    vector, integer = _vector(width), ir.IntType(32)
     undefined = ir.Constant(vector, ir.Undefined)
     one = builder.insert_element(undefined, number, ir.Constant(integer, 0))
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(integer, width), None))
+
+
+def _fma(builder: Any, a: Any, b: Any, total: Any) -> Any:
+    name = f"llvm.fmuladd.v{total.type.count}f32"
+    return builder.call(_llvm(builder, name, total.type, (total.type,) * 3), (a, b, total))
 
 
 def _llvm(builder: Any, name: str, returned: Any, taken: tuple[Any, ...]) -> Any:

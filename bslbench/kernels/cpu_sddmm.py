@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from bslbench.kernels.cpu import F32, I32, inline, jit_in_order
-from bslbench.kernels.cpu_rows import add_scaled, dot, load, scaled, store, zeros
+from bslbench.kernels.cpu_rows import add_scaled, dot, filled, load, scaled, store
 
 
 class Scale(NamedTuple):
@@ -115,7 +115,7 @@ def kernels(dim: int) -> Kernels:
                 for r in range(first_row, last_row):
                     i = np.uint64(r)
                     columns, weights = index[i], pos[i] if b == 0 else neg[i]
-                    total = load(out, i, dim) if b > 0 else zeros(dim)
+                    total = load(out, i, dim) if b > 0 else filled(np.float32(0), dim)
                     first = np.uint64(0 if b == 0 else offsets[i, b - 1])
                     last = np.uint64(n_pos if b == 0 else offsets[i, b])
                     before = np.uint64(0 if b == 0 else n_pos)

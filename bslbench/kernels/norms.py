@@ -11,7 +11,7 @@ from bslbench.kernels import cpu
 
 def squared_norms(x: Tensor) -> Tensor:
     """Return the squared Euclidean norms of the rows of x [n, d], [n]."""
-    if x.device.type == "cpu" and x.dtype == torch.float32:
+    if cpu.takes(x):
         norms: Tensor = _CpuSquaredNorms.apply(x)  # type: ignore[no-untyped-call]
         return norms
     return x.square().sum(1)

@@ -68,7 +68,7 @@ def sddmm(users: Tensor, items: Tensor, index: Index, *, cosine: bool) -> Scores
     cosine
         Divide each row by its norm (at least `EPS`) first; no normalised copy is made.
     """
-    if users.device.type == "cpu" and users.dtype == torch.float32:
+    if cpu.takes(users):
         return Scores(*_CpuSddmm.apply(users, items, index, cosine))  # type: ignore[no-untyped-call]
     if users.is_cuda and users.dtype == torch.float32:
         from bslbench.kernels import cuda_sddmm  # Triton comes with torch's CUDA builds only

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from bslbench.kernels import cpu_spmm
+from bslbench.kernels import cpu, cpu_spmm
 from bslbench.kernels.cpu import F32
 from bslbench.kernels.cpu_spmm import WIDTH, Csr
 
@@ -112,7 +112,7 @@ class _Spmm(torch.autograd.Function):
 
 def product(adjacency: Adjacency, x: Tensor, rows: Tensor | None = None) -> Tensor:
     """`spmm` without a gradient."""
-    if not _has_kernel(x):
+    if not cpu.takes(x):
         return product_reference(adjacency, x, rows)
     if rows is None:
         rows = torch.arange(adjacency.shape[0])
@@ -126,7 +126,7 @@ def spread(adjacency: Adjacency, x: Tensor, rows: Tensor | None = None) -> Tenso
     """Return the gradient of `spmm`, ``adjacency[rows].T @ x`` for x [r, d], [m, d]."""
     if rows is None:
         return product(adjacency.T, x)
-    if not _has_kernel(x):
+    if not cpu.takes(x):
         return spread_reference(adjacency, x, rows)
     blocks = _blocks(x)
     out = torch.empty(adjacency.shape[1], *blocks.shape[1:])
@@ -162,10 +162,6 @@ def _entries(matrix: Csr, like: Tensor, rows: Tensor | None) -> tuple[Tensor, Te
         torch.from_numpy(columns).to(like.device),
         torch.from_numpy(weights[:, None]).to(like),
     )
-
-
-def _has_kernel(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def _blocks(x: Tensor) -> Tensor:

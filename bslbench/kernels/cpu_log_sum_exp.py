@@ -1,0 +1,85 @@
+"""log-sum-exp and its gradient by numba: the exponentials are taken again, never kept."""
+
+import math
+
+import numba
+import numpy as np
+
+from bslbench.kernels.cpu import F32, inline, jit_in_order
+from bslbench.kernels.cpu_rows import (
+    LANES,
+    add_scaled,
+    dot,
+    exp,
+    filled,
+    load,
+    maximum,
+    scaled,
+    store,
+)
+
+PARTS = 64
+"""Ranges of rows that are shared out among the threads."""
+
+
+@inline
+def _last_lanes(row: F32, lanes: F32) -> int:
+    """Write the numbers of `row` [n] behind its last whole register, then -inf; return how many."""
+    n_last = len(row) % LANES
+    for k in range(LANES):
+        lanes[k] = row[len(row) - n_last + k] if k < n_last else -np.inf
+    return n_last
+
+
+@jit_in_order
+def sums(x: F32, factor: np.float32, peaks: F32, totals: F32) -> None:
+    """Write each row's ``peak = max factor x``, 0 if infinite, and ``sum exp(factor x - peak)``.
+
+    Parameters
+    ----------
+    x
+        [r, n].
+    factor
+        One over the temperature, float32.
+    peaks, totals
+        [r], written.
+    """
+    first, one = np.uint64(0), np.float32(1)
+    n_whole, per_part = np.uint64(x.shape[1] // LANES), (x.shape[0] + PARTS - 1) // PARTS
+    for part in numba.prange(PARTS):
+        lanes = np.empty(LANES, np.float32)
+        for i in range(part * per_part, min(x.shape[0], (part + 1) * per_part)):
+            row = x[i]
+            _last_lanes(row, lanes)
+            last = load(lanes, first, LANES)
+            top = last
+            for k in range(n_whole):
+                top = maximum(top, load(row, k, LANES))
+            store(lanes, first, top)
+            peak = lanes.max() * factor
+            if math.isinf(peak):  # -inf - -inf is not a number
+                peak = np.float32(0)
+            below = filled(-peak, LANES)
+            total = exp(add_scaled(below, factor, last))
+            for k in range(n_whole):
+                total = add_scaled(total, one, exp(add_scaled(below, factor, load(row, k, LANES))))
+            peaks[i], totals[i] = peak, dot(total, filled(one, LANES))
+
+
+@jit_in_order
+def gradient(x: F32, factor: np.float32, peaks: F32, weights: F32, out: F32) -> None:
+    """Write ``out[i] = weights[i] exp(factor x[i] - peaks[i])``, [r, n]; the rest as for `sums`."""
+    first = np.uint64(0)
+    n_whole, per_part = np.uint64(x.shape[1] // LANES), (x.shape[0] + PARTS - 1) // PARTS
+    for part in numba.prange(PARTS):
+        lanes = np.empty(LANES, np.float32)
+        for i in range(part * per_part, min(x.shape[0], (part + 1) * per_part)):
+            row, grad, weight, below = x[i], out[i], weights[i], filled(-peaks[i], LANES)
+            for k in range(n_whole):
+                value = exp(add_scaled(below, factor, load(row, k, LANES)))
+                store(grad, k, scaled(value, weight))
+            n_last = _last_lanes(row, lanes)
+            value = exp(add_scaled(below, factor, load(lanes, first, LANES)))
+            store(lanes, first, scaled(value, weight))
+            for k in range(n_last):
+                grad[len(row) - n_last + k] = lanes[k]
