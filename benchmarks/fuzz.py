@@ -114,6 +114,9 @@ def targets(folder: Path) -> dict[str, Target]:
     }
     rated = [*add, "d.csv", "--min-rating", "3", "--split", "leave-one-out", "--k-core", "2"]
     found["d.csv, rated"] = Target({"d.csv": plain}, ("d.csv",), rated)
+    bare = plain.partition(b"\n")[2]
+    named = [*add, "d.data", "--columns", "user,item,time,rating"]
+    found["d.data"] = Target({"d.data": bare}, ("d.data",), named)
 
     (folder / "d.csv").write_bytes(plain)
     assert call(["data", "add", OWN, "d.csv"])[0] == 0

@@ -13,7 +13,7 @@ import typer
 
 from bslbench import options
 from bslbench.errors import ConfigError
-from bslbench.options import Catalog, Data, Results
+from bslbench.options import Catalog, Data, MinRating, Names, Results
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,9 +40,8 @@ def choose(
     item: Annotated[str | None, typer.Option("--item", help="Column of the files.")] = None,
     time: Annotated[str | None, typer.Option("--time", help="Column of the files.")] = None,
     rating: Annotated[str | None, typer.Option("--rating", help="Column of the files.")] = None,
-    min_rating: Annotated[
-        float | None, typer.Option("--min-rating", help="Leave out rows rated lower.")
-    ] = None,
+    min_rating: MinRating = None,
+    names: Names = None,
     budget: Annotated[str, typer.Option("--budget", help="Time in all: 90s, 30m, 4h.")] = "30m",
     losses: Annotated[
         list[str] | None,
@@ -94,15 +93,13 @@ def choose(
     from bslbench.engine.race.source import Source, name_of
     from bslbench.engine.race.today import Today
     from bslbench.engine.store import Store, locked
-    from bslbench.own.gather import Columns
 
     if bool(files) == bool(dataset):
         raise ConfigError("name files of interactions, or a --dataset, one of the two")
-    columns = Columns(user, item, time, rating, min_rating)
-    if dataset and columns != Columns():
-        raise ConfigError("--user, --item, --time and --rating are columns of files")
-    if rating and min_rating is None:
-        raise ConfigError("--rating is there to leave out low ones: say --min-rating too")
+    said = user, item, time, rating, min_rating, names
+    if dataset and any(option is not None for option in said):
+        raise ConfigError("--user, --item, --time, --rating and --columns are columns of files")
+    columns = options.columns(*said)
     seconds, jobs = options.seconds(budget), jobs or min(n_cores(), MOST_JOBS)
     called = dataset or name or name_of(files or [])
     title = name or "choose-" + "".join(c if c.isalnum() else "-" for c in called)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bslbench.options import Catalog, Data
+from bslbench import options
+from bslbench.options import Catalog, Data, MinRating, Names
 
 if TYPE_CHECKING:
     from bslbench.own.facts import Facts
@@ -53,9 +54,8 @@ def add(
     item: Column = None,
     time: Column = None,
     rating: Column = None,
-    min_rating: Annotated[
-        float | None, typer.Option("--min-rating", help="Leave out rows rated lower.")
-    ] = None,
+    min_rating: MinRating = None,
+    names: Names = None,
     k_core: Annotated[
         int, typer.Option("--k-core", min=1, help="Users and items keep at least N pairs.")
     ] = 1,
@@ -74,17 +74,13 @@ def add(
 ) -> None:
     """Add a dataset: read, clean, split, show what it is like, write it and catalogue it."""
     from bslbench.catalog import LOCAL, data_dir
-    from bslbench.errors import ConfigError
     from bslbench.own.add import check_name, prepare, write
     from bslbench.own.facts import Facts
-    from bslbench.own.gather import Columns
 
-    if rating and min_rating is None:
-        raise ConfigError("--rating is there to leave out low ones: say --min-rating too")
     where, entries = data_dir(folder), catalog or LOCAL
     if not dry_run:
         check_name(name, where, entries, force)
-    columns = Columns(user, item, time, rating, min_rating)
+    columns = options.columns(user, item, time, rating, min_rating, names)
     how: How | None = split.value if split else None
     own = prepare(name, files, columns, k_core=k_core, how=how, seed=seed)
     tally = [f"{count:,} {what}" for what, count in own.pairs.tally.items()]

@@ -2,11 +2,14 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bslbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bslbench.own.gather import Columns
 
 Results = Annotated[Path, typer.Option("--results", help="Where runs and tables are kept.")]
 Data = Annotated[
@@ -15,6 +18,14 @@ Data = Annotated[
 ]
 Catalog = Annotated[
     Path | None, typer.Option("--catalog", help="A datasets.toml that extends the packaged one.")
+]
+
+Names = Annotated[
+    str | None,
+    typer.Option("--columns", help="Of texts without a header, in order: user,item,rating,time."),
+]
+MinRating = Annotated[
+    float | None, typer.Option("--min-rating", help="Leave out rows rated lower.")
 ]
 
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Runs at a time, a process each.")]
@@ -50,6 +61,23 @@ def report_of(grid: str, results: Path) -> str:
     """
     where = [] if results == Path("results") else ["--results", str(results)]
     return shlex.join(["bslbench", "report", "--grid", grid, *where])
+
+
+def columns(
+    user: str | None,
+    item: str | None,
+    time: str | None,
+    rating: str | None,
+    min_rating: float | None,
+    names: str | None,
+) -> "Columns":
+    """Return which columns of files are what, from the options of these names."""
+    from bslbench.own.gather import Columns
+
+    if rating and min_rating is None:
+        raise ConfigError("--rating is there to leave out low ones: say --min-rating too")
+    in_order = tuple(name.strip() for name in names.split(",")) if names else ()
+    return Columns(user, item, time, rating, min_rating, in_order)
 
 
 def number(text: str, option: str) -> int:

@@ -267,6 +267,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(orders: Path, short: None) 
         ((), "name files of interactions, or a --dataset"),
         (("a.csv", "--dataset", "synthetic"), "name files of interactions, or a --dataset"),
         (("--dataset", "synthetic", "--user", "who"), "are columns of files"),
+        (("--dataset", "synthetic", "--columns", "user,item"), "are columns of files"),
         (("a.csv", "--rating", "stars"), "say --min-rating too"),
         (("--dataset", "synthetic", "--name", "runs"), "'runs' is the folder of the runs"),
         (("--dataset", "synthetic", "--budget", "soon"), "'soon' is not a time"),

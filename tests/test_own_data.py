@@ -170,6 +170,37 @@ def test_columns_by_option_by_usual_name_and_by_neither(bslbench: Command) -> No
     assert code == 2 and "several columns may be its user: user, User" in err
 
 
+@pytest.mark.parametrize(("name", "delimiter"), [("o.csv", ";"), ("o.data", "\t"), ("o.txt", " ")])
+def test_texts_without_a_header(bslbench: Command, name: str, delimiter: str) -> None:
+    lines = [delimiter.join([*row[:2], "5", str(row[2])]) for row in orders()]
+    Path(name).write_text("\n".join(lines))
+    names = ["--columns", "user,item,rating,time", "--min-rating", "1"]
+    code, out, err = bslbench("data", "add", "o", name, *names)
+    assert code == 0 and "(user, item, time, rating); rating >= 1; split by time" in out, err
+    code, _, err = bslbench("data", "add", "same", str(write_csv("with.csv", orders())))
+    assert code == 0, err
+    assert load("o").fingerprint == load("same").fingerprint
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,x,1\nb,y\n", "o.csv, line 2: expected 3 columns, found 2"),
+        ('a,"x\ny",1\nb,z\n', "o.csv, line 3: expected 3 columns, found 2"),
+        ("a,x,1\nb,y,soon\n", "o.csv, line 2: 'soon' is not a time"),
+        ("a,x,soon\n", "o.csv, line 1: 'soon' is not a time"),
+        ("a,x\n", "o.csv, line 1: 2 columns, --columns names 3"),
+        ("", "o.csv, line 1: 0 columns, --columns names 3"),
+    ],
+)
+def test_a_malformed_text_without_a_header_is_named_with_its_line(
+    bslbench: Command, content: str, message: str
+) -> None:
+    Path("o.csv").write_text(content)
+    code, out, err = bslbench("data", "add", "shop", "o.csv", "--columns", "user,item,time")
+    assert code == 2 and message in err and len(err.splitlines()) == 1 and not out
+
+
 def test_low_ratings_and_small_counts_are_left_out() -> None:
     rows = [(u, i, 5) for u in "abc" for i in "xyz"] + [("d", "x", 5), ("a", "w", 5), ("b", "x", 1)]
     rows += [("c", "q", 1)]
@@ -177,7 +208,9 @@ def test_low_ratings_and_small_counts_are_left_out() -> None:
     own = prepare("o", [path], Columns(min_rating=3), k_core=3)
     assert set(named(own)) == {(u, i) for u in "abc" for i in "xyz"}
     assert own.pairs.tally == {"rows": 13, "rated below": 2, "outside the core": 2}
-    assert own.title == "from o.csv; rating >= 3; 3-core; split by random"
+    assert (
+        own.title == "from o.csv (user, item, rating stars); rating >= 3; 3-core; split by random"
+    )
     with pytest.raises(DataError, match="no user and item has 4 interactions"):
         prepare("o", [path], Columns(), k_core=4)
 
@@ -289,7 +322,7 @@ def test_what_is_added_is_loaded_and_trained_on(bslbench: Command) -> None:
     code, out, err = bslbench("train", "--dataset", "shop", "--reference", "itemknn")
     assert code == 0 and "1 cells: 1 trained" in out, err
     code, out, _ = bslbench("list", "datasets")
-    assert code == 0 and "from o.csv; split by time" in out
+    assert code == 0 and "from o.csv (user, item, time); split by time" in out
 
 
 def test_lists_are_of_the_ids_that_were_given(bslbench: Command) -> None:
@@ -571,6 +604,8 @@ def test_text_of_parquet_that_is_not_utf8_is_named(bslbench: Command) -> None:
         (["o.csv", "--min-rating", "3"], "which column is its rating?"),
         (["o.csv", "--min-rating", "nan"], "--min-rating: nan is not a rating"),
         (["o.csv", "--user", "item"], "one column cannot be two things"),
+        (["o.csv", "--columns", "user,item,user"], "--columns: 'user' stands twice"),
+        (["o.parquet", "--columns", "user,item"], "o.parquet: --columns is for texts"),
         (["o.csv", "half.csv"], "half.csv: some files have a time and some have none"),
     ],
 )
@@ -578,6 +613,7 @@ def test_a_mistake_is_one_line(bslbench: Command, arguments: list[str], message:
     write_csv("o.csv", orders())
     write_csv("half.csv", [row[:2] for row in orders()], "user,item")
     Path("o.xlsx").write_bytes(b"PK")
+    Path("o.parquet").touch()
     code, out, err = bslbench("data", "add", "shop", *arguments)
     assert code == 2 and message in err and len(err.splitlines()) == 1 and not out
 

@@ -32,6 +32,8 @@ HEADER = 1 << 20
 """Bytes in which the names of a text's columns must end."""
 
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".inter": "\t"}
+ANY = "\t,;| "
+"""Delimiters of a text by another name, whose columns are named for it."""
 PARQUET = (".parquet", ".pq")
 
 MISFIT = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
@@ -116,53 +118,72 @@ class Table(ABC):
 
     def hint(self, asked: str) -> str:
         """Return a suggestion for a name that is not there, on one line whatever the names are."""
-        return "".join(c if c.isprintable() else "?" for c in suggest(asked, self.names))[:400]
+        return shown(suggest(asked, self.names))[:400]
+
+
+def shown(name: str) -> str:
+    """Return what is found in a file as it can be shown, on one line."""
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def _plain(name: str) -> str:
     return "".join(c for c in name.partition(":")[0].lower() if c.isalnum())
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path, names: Sequence[str] = ()) -> Table:
     """Return the table in a file, by the end of its name; ``.gz`` may follow.
+
+    With `names` of its columns, it is a text without a line that names them, whatever its end.
 
     Raises
     ------
+    ConfigError
+        If it is Parquet and `names` are given.
     DataError
-        If it is no such file, has no columns, or cannot be read.
+        If it is no such file, has no columns or not as many as `names`, or cannot be read.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     kind = next((suffix for suffix in suffixes[::-1] if suffix != ".gz"), "")
     if kind in PARQUET:
+        if names:
+            raise ConfigError(f"{path}: --columns is for texts, Parquet names its columns")
         return _Parquet(path)
-    if kind in DELIMITERS:
-        return _Text(path, DELIMITERS[kind], quoted=kind == ".csv")
+    if kind in DELIMITERS or names:
+        return _Text(path, DELIMITERS.get(kind, ANY), kind == ".csv", names)
     known = ", ".join([*DELIMITERS, *PARQUET])
-    raise DataError(f"{path}: its name ends in none of {known}")
+    raise DataError(f"{path}: its name ends in none of {known}; --columns reads any text")
 
 
 class _Text(Table):
-    """Lines of values between delimiters, the names of the columns on the first."""
+    """Lines of values between delimiters, the names of the columns on the first or given."""
 
-    def __init__(self, path: Path, delimiters: str, quoted: bool) -> None:
+    def __init__(
+        self, path: Path, delimiters: str, quoted: bool, names: Sequence[str] = ()
+    ) -> None:
         super().__init__(path)
         self.quoted = quoted
+        self.header = 0 if names else 1
         with _readable(path), pa.input_stream(path, compression="detect") as stream:
             start = bytes(stream.read(HEADER))
         if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise DataError(f"{path}: it is UTF-16; save it as UTF-8")
+        lines = start.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)
         try:
-            header = start.removeprefix(codecs.BOM_UTF8).splitlines()[:1]
-            text = header[0].decode() if header else ""
+            text = lines[0].decode() if lines else ""
+            self.delimiter = max(delimiters, key=text.count)
+            decoded = (line.decode() for line in lines)
+            first = next(csv.reader(decoded, **self._dialect(), strict=True), [])
         except UnicodeDecodeError as error:
             raise DataError(f"{path}, line 1: not UTF-8 at byte {error.start}") from error
-        self.delimiter = max(delimiters, key=text.count)
-        try:
-            self.names = next(csv.reader([text], **self._dialect(), strict=True), [])
         except csv.Error as error:
             raise DataError(f"{path}, line 1: {error}") from error
+        self.names = list(names) or first
+        if len(first) != len(self.names):
+            raise DataError(
+                f"{path}, line 1: {len(first)} columns, --columns names {len(self.names)}"
+            )
         if len(self.names) < 2:
             raise DataError(f"{path}, line 1: expected the names of two or more columns")
 
@@ -174,7 +195,9 @@ class _Text(Table):
         twice = [name for name in columns if self.names.count(name) > 1]
         if twice:
             raise DataError(f"{self.path}, line 1: there are several columns '{twice[0]}'")
-        reading = pyarrow.csv.ReadOptions(use_threads=False, block_size=BLOCK)
+        reading = pyarrow.csv.ReadOptions(
+            use_threads=False, block_size=BLOCK, column_names=None if self.header else self.names
+        )
         parsing = pyarrow.csv.ParseOptions(
             delimiter=self.delimiter,
             quote_char='"' if self.quoted else False,
@@ -194,9 +217,8 @@ class _Text(Table):
         except FAULTS as error:
             if wrong := MISFIT.search(str(error)):
                 row, expected, found = map(int, wrong.groups())
-                raise DataError(
-                    f"{self.place(row - 2)}: expected {expected} columns, found {found}"
-                ) from error
+                where = self.place(row - 1 - self.header)
+                raise DataError(f"{where}: expected {expected} columns, found {found}") from error
             if "straddling" in str(error):
                 raise DataError(
                     f"{self.place(first)} or later: a line of more than {BLOCK:,} bytes; "
@@ -206,7 +228,7 @@ class _Text(Table):
 
     def place(self, row: int) -> str:
         """Name the line on which a row starts: a value in quotes may have line ends of its own."""
-        number = row + 2
+        number = row + 1 + self.header
         if self.quoted:
             with (
                 pa.input_stream(self.path, compression="detect") as stream,
@@ -214,7 +236,7 @@ class _Text(Table):
             ):
                 reader = csv.reader((line.replace("\0", " ") for line in text), **self._dialect())
                 try:
-                    for _ in zip(range(row + 1), reader, strict=False):
+                    for _ in zip(range(row + self.header), reader, strict=False):
                         pass
                     number = reader.line_num + 1
                 except csv.Error:

@@ -82,6 +82,7 @@ def prepare(
     filters = [f"rating >= {columns.min_rating:g}"] if columns.min_rating is not None else []
     filters += [f"{k_core}-core"] if k_core > 1 else []
     source = ", ".join(path.name for path in files)
+    source += f" ({' / '.join(pairs.columns)})"
     title = "; ".join([f"from {source}", *filters, f"split by {how}"])
     return Own(name, pairs, split(pairs, how, seed), how, seed, title)
 

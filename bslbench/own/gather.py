@@ -1,7 +1,7 @@
 """From files of any size to pairs of numbers: read in chunks, checked, filtered, counted."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bslbench.data.ids import I32, Coder, Ids
-from bslbench.data.tables import Chunk, Table, open_table
+from bslbench.data.tables import Chunk, Table, open_table, shown
 from bslbench.data.values import numbers, texts, time_kind, times
 from bslbench.errors import ConfigError, DataError
 
@@ -36,11 +36,13 @@ class Columns:
     ----------
     min_rating
         Rows rated lower are left out; None looks at no rating.
+    names
+        The names of the columns in their order, where the files are texts that do not say them.
 
     Raises
     ------
     ConfigError
-        If that is nan.
+        If the rating is nan, or a name stands twice.
     """
 
     user: str | None = None
@@ -48,11 +50,15 @@ class Columns:
     time: str | None = None
     rating: str | None = None
     min_rating: float | None = None
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the rating."""
         if self.min_rating is not None and math.isnan(self.min_rating):
             raise ConfigError("--min-rating: nan is not a rating")
+        twice = [name for name in self.names if self.names.count(name) > 1]
+        if twice:
+            raise ConfigError(f"--columns: '{twice[0]}' stands twice")
 
     def found(self, table: Table) -> dict[str, str]:
         """Return the columns of a table by what they are: user, item, perhaps time and rating.
@@ -68,8 +74,10 @@ class Columns:
         found = {what: table.column(what, name, USUAL[what]) for what, name in asked.items()}
         for what in ("user", "item", "rating"):
             if what in found and found[what] is None:
+                headless = "" if self.names or not table.lines else ", without a header --columns"
                 raise ConfigError(
-                    f"{table.path}: which column is its {what}? say --{what}{table.hint(what)}"
+                    f"{table.path}: which column is its {what}? say --{what}{headless}"
+                    f"{table.hint(what)}"
                 )
         columns = {what: name for what, name in found.items() if name is not None}
         if len({*columns.values()}) < len(columns):
@@ -91,6 +99,8 @@ class Gathered:
         What the numbers stand for.
     tally
         Rows by what became of them.
+    columns
+        What is in which column, as it is told: of each kind of file, once.
     """
 
     users: I32
@@ -98,6 +108,7 @@ class Gathered:
     times: npt.NDArray[np.float64] | None
     ids: Ids
     tally: dict[str, int]
+    columns: tuple[str, ...]
 
     def only(self, kept: npt.NDArray[np.bool_], why: str) -> "Gathered":
         """Return those that are kept, [n] bool; the others are counted under `why`."""
@@ -126,11 +137,12 @@ def gather(files: Sequence[Path], columns: Columns) -> Gathered:
     """
     parts = _Parts()
     for path in files:
-        table = open_table(path)
+        table = open_table(path, columns.names)
         found = columns.found(table)
         if ("time" in found) != parts.timed and parts.files:
             raise DataError(f"{path}: some files have a time and some have none")
         parts.timed = "time" in found
+        parts.columns[_told(found)] = None
         parts.files += 1
         for chunk in table.chunks(list(found.values())):
             parts.add(chunk, list(found), columns.min_rating)
@@ -144,6 +156,19 @@ def gather(files: Sequence[Path], columns: Columns) -> Gathered:
     return parts.gathered()
 
 
+def _told(found: Mapping[str, str]) -> str:
+    """Return the columns of a table as they are told.
+
+    Examples
+    --------
+    >>> _told({"user": "user", "item": "sku"})
+    'user, item sku'
+    """
+    return ", ".join(
+        what if what == name else f"{what} {shown(name)}" for what, name in found.items()
+    )
+
+
 class _Parts:
     """What has been read so far."""
 
@@ -153,6 +178,7 @@ class _Parts:
         self.items: list[I32] = []
         self.times: list[npt.NDArray[np.float64]] = []
         self.tally = {"rows": 0}
+        self.columns: dict[str, None] = {}
         self.kind: pa.DataType | None = None
         self.timed = False
         self.files = 0
@@ -191,7 +217,8 @@ class _Parts:
     def gathered(self) -> Gathered:
         users, items = _joined(self.users), _joined(self.items)
         moments = _joined(self.times) if self.timed else None
-        return Gathered(users, items, moments, Ids(*(c.known for c in self.coders)), self.tally)
+        ids = Ids(*(coder.known for coder in self.coders))
+        return Gathered(users, items, moments, ids, self.tally, tuple(self.columns))
 
 
 def _joined(parts: list[npt.NDArray[Number]]) -> npt.NDArray[Number]:
@@ -223,6 +250,7 @@ def distinct(data: Gathered) -> Gathered:
         None if times is None else times[first],
         Ids(user_ids, item_ids),
         data.tally | ({"repeated": repeated} if repeated else {}),
+        data.columns,
     )
 
 
