@@ -25,8 +25,9 @@ YELP_SIZED = "synthetic?users=31668&items=38048&interactions=1561406"
 COLUMNS = ["case", "plain ms", "ours ms", "ratio", "plain MiB", "ours MiB", "floor"]
 NOTES = """\
 ms: median of many, plain and ours taking turns. ratio: plain over ours; for `evaluation` plain is
-its GEMM alone, for `mf-pool` the plain step with own negatives. MiB: peak of one call above what
-was held before it. floor: the time that GEMM rate or bandwidth allow at best, over ours."""
+its GEMM alone, for `mf-pool` the plain step with own negatives; `lazy` rows have adam_lazy. MiB:
+peak of one call above what was held before it. floor: the time that GEMM rate or bandwidth allow at
+best, over ours."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     rows = []
-    for name, make in cases().items():
+    for name, make in cases(options.device).items():
         if wanted(name, options.only):
             row = measure(name, make(world), machine, options.device, options.rounds)
             rows.append(row)
@@ -79,9 +80,10 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def cases() -> dict[str, Callable[[World], Case]]:
-    """Return all cases, those of graph backbones among them."""
-    return CASES | lightgcn.CASES
+def cases(device: str = "cpu") -> dict[str, Callable[[World], Case]]:
+    """Return all cases that a device has, those of graph backbones among them."""
+    every = CASES | lightgcn.CASES
+    return {name: case for name, case in every.items() if device == "cpu" or "lazy" not in name}
 
 
 def wanted(name: str, only: list[str] | None) -> bool:

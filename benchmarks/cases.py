@@ -24,6 +24,8 @@ from bslbench.training import Interrupted, train
 
 WARM_UP, STEPS = 3, 10
 """Steps of the real loop before and under the meter, in one call of an action."""
+WARM_UP_LAZY = 150
+"""For lazy Adam, until rows are as far behind as they ever are: 0.9^150 is 1e-7."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def training(
     make: Callable[..., Backbone] = MF,
 ) -> Action:
     """Return an action that trains a backbone for a few steps and meters each whole step."""
+    warm_up = WARM_UP_LAZY if settings.optimizer == "adam_lazy" else WARM_UP
     backbone = make(data, settings.dim, torch.Generator().manual_seed(0)).to(device)
 
     def action(meter: Meter) -> None:
@@ -61,11 +64,11 @@ def training(
 
         def after_step() -> bool:
             nonlocal taken
-            if taken >= WARM_UP:
+            if taken >= warm_up:
                 meter.end()
             taken += 1
-            done = taken == WARM_UP + STEPS
-            if taken >= WARM_UP and not done:
+            done = taken == warm_up + STEPS
+            if taken >= warm_up and not done:
                 meter.begin()
             return done
 
@@ -75,12 +78,12 @@ def training(
             )
         except Interrupted:
             return
-        raise ValueError(f"{data.name} has fewer than {WARM_UP + STEPS} batches")
+        raise ValueError(f"{data.name} has fewer than {warm_up + STEPS} batches")
 
     return action
 
 
-def mf(world: World, sampler: str, l2: float) -> Case:
+def mf(world: World, sampler: str, l2: float, optimizer: str = "adam") -> Case:
     """MF with the softmax loss, against own negatives (also for `pool`) or in-batch ones."""
     data, n_rows, n_neg = world.data, world.batch_size, world.n_negatives
     settings = TrainSettings(
@@ -89,6 +92,7 @@ def mf(world: World, sampler: str, l2: float) -> Case:
         dim=world.dim,
         sampler=sampler,  # type: ignore[arg-type]
         l2=l2,
+        optimizer=optimizer,  # type: ignore[arg-type]
         scale=None,
     )
     entries = data.train.tocoo()
@@ -219,7 +223,9 @@ def as_text(data: Interactions) -> str:
 CASES: dict[str, Callable[[World], Case]] = {
     "mf-own": partial(mf, sampler="own", l2=0.0),
     "mf-own-l2": partial(mf, sampler="own", l2=1e-3),
+    "mf-own-lazy": partial(mf, sampler="own", l2=0.0, optimizer="adam_lazy"),
     "mf-pool": partial(mf, sampler="pool", l2=0.0),
+    "mf-pool-lazy": partial(mf, sampler="pool", l2=0.0, optimizer="adam_lazy"),
     "mf-in-batch": partial(mf, sampler="in_batch", l2=0.0),
     "evaluation": evaluation,
     "parse": parse,

@@ -77,7 +77,7 @@ class LazyAdam:
         """Bring the rows [n] that a forward pass is to read up to date, table by table."""
         for table, wanted in zip(self.tables, rows, strict=False):
             if wanted is not None:
-                table.catch_up(torch.unique(wanted), self.n_steps, self.sizes, self.roots)
+                table.catch_up(wanted, self.n_steps, self.sizes, self.roots)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -101,8 +101,8 @@ class LazyAdam:
     def settle(self) -> None:
         """Bring every row up to date, as ranking and saving need it."""
         for table in self.tables:
-            rows = torch.arange(len(table.parameter))
-            table.catch_up(rows, self.n_steps, self.sizes, self.roots)
+            every = torch.arange(len(table.parameter))
+            table.catch_up(every, self.n_steps, self.sizes, self.roots)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resume needs: rows as they stand, not brought up to date.
@@ -131,6 +131,8 @@ class _Table:
         self.parameter = parameter
         self.m, self.v = torch.zeros_like(parameter), torch.zeros_like(parameter)
         self.last = torch.zeros(len(parameter), dtype=torch.int64)
+        self.slots = np.full(len(parameter), -1, np.int32)
+        self.kernels = cpu_adam.kernels(parameter.shape[1])
 
     def state(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.m, self.v, self.last
@@ -138,19 +140,24 @@ class _Table:
     def arrays(self) -> tuple[Any, ...]:
         return tuple(x.detach().numpy() for x in (self.parameter, *self.state()))
 
-    def catch_up(self, rows: Tensor, n_steps: int, sizes: Any, roots: Any) -> None:
-        cpu_adam.catch_up(rows.numpy(), n_steps, sizes, roots, *self.arrays())
+    def grouped(self, names: Tensor) -> tuple[Any, Any, Any]:
+        """Return the distinct rows among `names` [B], and where each is named (`cpu_adam`)."""
+        rows, order = (np.empty(len(names), np.int32) for _ in range(2))
+        starts = np.empty(len(names) + 1, np.int32)
+        n = cpu_adam.grouped(names.numpy(), self.slots, rows, starts, order)
+        return rows[:n], starts, order
+
+    def catch_up(self, names: Tensor, n_steps: int, sizes: Any, roots: Any) -> None:
+        rows, *_ = self.grouped(names)
+        self.kernels.catch_up(rows, n_steps, sizes, roots, *self.arrays())
 
     def update(self, n_steps: int, size: float, root: float) -> None:
         grad = self.parameter.grad
         if grad is None:
             return
-        named, values = grad._indices()[0], grad._values().contiguous()  # [B], [B, d]
-        order = torch.argsort(named, stable=True)
-        rows, counts = torch.unique_consecutive(named[order], return_counts=True)
-        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        groups = rows.numpy(), starts.numpy(), order.numpy(), values.numpy()
-        cpu_adam.update(*groups, n_steps, size, root, *self.arrays())
+        names, values = grad._indices()[0], grad._values().contiguous()  # [B], [B, d]
+        groups = *self.grouped(names), values.numpy()
+        self.kernels.update(*groups, n_steps, size, 1 / root, *self.arrays())
 
 
 def optimiser_for(settings: TrainSettings, backbone: nn.Module, loss: Loss) -> Adam | LazyAdam:

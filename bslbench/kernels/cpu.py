@@ -39,8 +39,13 @@ def jit_in_order(function: Kernel) -> Kernel:
     return _compiled(function, fastmath={"contract"})
 
 
-def _compiled(function: Kernel, fastmath: bool | set[str]) -> Kernel:
-    compiled = numba.njit(parallel=True, fastmath=fastmath, cache=True, nogil=True)(function)
+def jit_alone(function: Kernel) -> Kernel:
+    """Compile for one thread: what is next depends on what was before."""
+    return _compiled(function, fastmath=False, parallel=False)
+
+
+def _compiled(function: Kernel, fastmath: bool | set[str], parallel: bool = True) -> Kernel:
+    compiled = numba.njit(parallel=parallel, fastmath=fastmath, cache=True, nogil=True)(function)
     return cast(Kernel, compiled)
 
 

@@ -4,13 +4,25 @@ Without a gradient Adam's update is a known sequence, so a row is brought up to 
 next read, by replaying the steps it missed with their own rates.
 """
 
+from functools import lru_cache
+from typing import Any, NamedTuple
+
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, jit
+from bslbench.kernels.cpu import F32, I32, jit_alone, jit_in_order
+from bslbench.kernels.cpu_rows import (
+    add_scaled,
+    filled,
+    load,
+    product,
+    quotient,
+    root,
+    scaled,
+    store,
+)
 
-F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 BETA1, BETA2, EPS = np.float32(0.9), np.float32(0.999), np.float32(1e-8)
@@ -18,73 +30,123 @@ REST1, REST2 = np.float32(1 - 0.9), np.float32(1 - 0.999)  # not 1 - BETA2: 5e-5
 
 MOST = 156
 """Steps without a gradient after which no float32 parameter moves any more: 0.9^156 < 1e-7."""
+FADE1 = (0.9 ** np.arange(MOST + 1)).astype(np.float32)
+FADE2 = (0.999 ** (np.arange(MOST + 1) / 2)).astype(np.float32)
+"""What is left of the first moment, and of the root of the second, after so many such steps."""
 
 
-@jit
-def catch_up(
-    rows: I64, n_steps: int, sizes: F32, roots: F32, table: F32, m: F32, v: F32, last: I64
-) -> None:
-    """Bring `rows` of a table to where dense Adam has them after `n_steps` steps.
+class Kernels(NamedTuple):
+    """The kernels for rows of one length.
+
+    Shared parameters: `rows`, distinct ids, [n] int32; `table`, `m`, `v`, parameters and moments
+    [N, d], changed in place; `last`, the number of steps each row has taken, [N] int64, changed in
+    place.
+    """
+
+    catch_up: Any
+    """(rows, n_steps, sizes, roots, table, m, v, last)."""
+    update: Any
+    """(rows, starts, order, grad, n_steps, size, scale, table, m, v, last)."""
+
+
+@lru_cache
+def kernels(dim: int) -> Kernels:
+    """Return the kernels for rows of `dim` numbers, compiled at their first call."""
+
+    @jit_in_order
+    def catch_up(
+        rows: I32, n_steps: int, sizes: F32, roots: F32, table: F32, m: F32, v: F32, last: I64
+    ) -> None:
+        """Bring `rows` of a table to where dense Adam has them after `n_steps` steps.
+
+        Per step, from index 0, `sizes` has rate / (1 - beta1^t) and `roots` sqrt(1 - beta2^t),
+        [>= n_steps]. A row that has taken none was never touched: Adam leaves it where it is.
+        """
+        for r in numba.prange(len(rows)):
+            i = np.uint64(rows[r])
+            first = last[i]
+            if 0 < first < n_steps:
+                value, mean, square = load(table, i, dim), load(m, i, dim), load(v, i, dim)
+                spread, floor = root(square), filled(EPS, dim)
+                for t in range(first, min(n_steps, first + MOST)):
+                    left = t + 1 - first
+                    below = add_scaled(floor, FADE2[left] / roots[t], spread)
+                    value = add_scaled(value, -sizes[t] * FADE1[left], quotient(mean, below))
+                missed = n_steps - first
+                store(table, i, value)
+                store(m, i, scaled(mean, BETA1**missed))
+                store(v, i, scaled(square, BETA2**missed))
+                last[i] = n_steps
+
+    @jit_in_order
+    def update(
+        rows: I32,
+        starts: I32,
+        order: I32,
+        grad: F32,
+        n_steps: int,
+        size: float,
+        scale: float,
+        table: F32,
+        m: F32,
+        v: F32,
+        last: I64,
+    ) -> None:
+        """Take step `n_steps` on `rows`, which have taken all steps before it.
+
+        Row r's gradient is the sum of ``grad[order[starts[r]]]`` up to ``grad[order[starts[r + 1] -
+        1]]``, in this order; `grad` [B, d]; `size` and `scale` are rate / (1 - beta1^t) and
+        1 / sqrt(1 - beta2^t).
+        """
+        for r in numba.prange(len(rows)):
+            i = np.uint64(rows[r])
+            total = filled(np.float32(0), dim)
+            for c in range(starts[r], starts[r + 1]):
+                total = add_scaled(total, np.float32(1), load(grad, np.uint64(order[c]), dim))
+            mean = add_scaled(scaled(load(m, i, dim), BETA1), REST1, total)
+            square = add_scaled(scaled(load(v, i, dim), BETA2), REST2, product(total, total))
+            below = add_scaled(filled(EPS, dim), np.float32(scale), root(square))
+            moved = quotient(mean, below)
+            store(table, i, add_scaled(load(table, i, dim), -np.float32(size), moved))
+            store(m, i, mean)
+            store(v, i, square)
+            last[i] = n_steps
+
+    return Kernels(catch_up, update)
+
+
+@jit_alone
+def grouped(names: I64, slots: I32, rows: I32, starts: I32, order: I32) -> int:
+    """Find the distinct rows among `names` [B], and where each is named; return how many.
 
     Parameters
     ----------
+    slots
+        [N] int32, all -1 before and after.
     rows
-        Distinct ids, [n].
-    sizes, roots
-        Per step, from index 0: rate / (1 - beta1^t) and sqrt(1 - beta2^t), [>= n_steps].
-    table, m, v
-        Parameters and moments, [N, d], changed in place.
-    last
-        Number of steps each row has taken, [N], changed in place; 0 for one never touched, which
-        Adam leaves where it is.
+        [B] int32, written: the distinct rows, as they first come.
+    starts, order
+        [B + 1] and [B] int32, written: row r is named at ``order[starts[r] : starts[r + 1]]``.
     """
-    for r in numba.prange(len(rows)):
-        i = rows[r]
-        first = last[i]
-        if 0 < first < n_steps:
-            until = min(n_steps, first + MOST)
-            for t in range(first, until):
-                size, root = sizes[t], np.float32(1) / roots[t]
-                for k in range(table.shape[1]):
-                    m[i, k] *= BETA1
-                    v[i, k] *= BETA2
-                    table[i, k] -= size * m[i, k] / (np.sqrt(v[i, k]) * root + EPS)
-            if until < n_steps:
-                fade1, fade2 = BETA1 ** (n_steps - until), BETA2 ** (n_steps - until)
-                for k in range(table.shape[1]):
-                    m[i, k] *= fade1
-                    v[i, k] *= fade2
-            last[i] = n_steps
-
-
-@jit
-def update(
-    rows: I64,
-    starts: I64,
-    order: I64,
-    grad: F32,
-    n_steps: int,
-    size: float,
-    root: float,
-    table: F32,
-    m: F32,
-    v: F32,
-    last: I64,
-) -> None:
-    """Take step `n_steps` on distinct `rows` [n], which have taken all steps before it.
-
-    Row r's gradient is the sum of ``grad[order[starts[r]]]`` up to ``grad[order[starts[r + 1] -
-    1]]``, in this order; `grad` [B, d]; the rest as for `catch_up`.
-    """
-    step, scale = np.float32(size), np.float32(1 / root)
-    for r in numba.prange(len(rows)):
-        i = rows[r]
-        total = np.zeros(table.shape[1], np.float32)
-        for c in range(starts[r], starts[r + 1]):
-            for k in range(table.shape[1]):
-                total[k] += grad[order[c], k]
-        for k in range(table.shape[1]):
-            m[i, k] += REST1 * (total[k] - m[i, k])
-            v[i, k] = BETA2 * v[i, k] + REST2 * total[k] * total[k]
-            table[i, k] -= step * m[i, k] / (np.sqrt(v[i, k]) * scale + EPS)
-        last[i] = n_steps
+    n = 0
+    for c in range(len(names)):
+        i = names[c]
+        if slots[i] < 0:
+            slots[i] = n
+            rows[n] = i
+            starts[n + 1] = 0
+            n += 1
+        starts[slots[i] + 1] += 1
+    starts[0] = 0
+    for r in range(n):
+        starts[r + 1] += starts[r]
+    for c in range(len(names)):
+        r = slots[names[c]]
+        order[starts[r]] = c
+        starts[r] += 1
+    for r in range(n, 0, -1):
+        starts[r] = starts[r - 1]
+    starts[0] = 0
+    for r in range(n):
+        slots[rows[r]] = -1
+    return n

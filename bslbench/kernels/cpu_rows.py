@@ -121,6 +121,24 @@ def scaled(context: Any, row: Any, weight: Any) -> Any:
 
 
 @_intrinsic
+def product(context: Any, a: Any, b: Any) -> Any:
+    """Return ``a * b``, number by number."""
+    return a(a, b), _elementwise(a, lambda builder, *both: builder.fmul(*both))
+
+
+@_intrinsic
+def quotient(context: Any, a: Any, b: Any) -> Any:
+    """Return ``a / b``, number by number."""
+    return a(a, b), _elementwise(a, lambda builder, *both: builder.fdiv(*both))
+
+
+@_intrinsic
+def root(context: Any, row: Any) -> Any:
+    """Return the square roots."""
+    return row(row), _elementwise(row, lambda builder, x: _of_one(builder, "sqrt", x))
+
+
+@_intrinsic
 def maximum(context: Any, a: Any, b: Any) -> Any:
     """Return the larger of two numbers, number by number."""
 
@@ -147,10 +165,9 @@ def _exp(builder: Any, x: Any) -> Any:
     def number(value: float) -> Any:
         return ir.Constant(vector, [value] * width)
 
-    rint = _llvm(builder, f"llvm.rint.v{width}f32", vector, (vector,))
     low = builder.fcmp_ordered("<", x, number(-87))  # false for NaN, which goes through
     x = builder.select(low, number(-87), x)
-    power = builder.call(rint, (builder.fmul(x, number(1.44269504)),))  # of 2
+    power = _of_one(builder, "rint", builder.fmul(x, number(1.44269504)))  # of 2
     rest = _fma(builder, power, number(-0.693359375), x)
     rest = _fma(builder, power, number(2.12194440e-4), rest)
     curve = number(1.9875691500e-4)
@@ -219,6 +236,10 @@ def _spread(builder: Any, number: Any, width: int) -> Any:
     undefined = ir.Constant(vector, ir.Undefined)
     one = builder.insert_element(undefined, number, ir.Constant(integer, 0))
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(integer, width), None))
+
+
+def _of_one(builder: Any, name: str, x: Any) -> Any:
+    return builder.call(_llvm(builder, f"llvm.{name}.v{x.type.count}f32", x.type, (x.type,)), (x,))
 
 
 def _fma(builder: Any, a: Any, b: Any, total: Any) -> Any:
