@@ -247,24 +247,39 @@ def recommend(
     run: Annotated[
         str, typer.Option("--run", help="Folder of embeddings, or a run that has kept its model.")
     ],
-    user: Annotated[str, typer.Option("--user", help="As the data call it.")],
+    user: Annotated[
+        str | None, typer.Option("--user", help="As the data call it; its list is shown.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="All users' lists go to this file, .csv or .parquet."),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 20,
     results: Results = Path("results"),
     data: Data = None,
     catalog: Catalog = None,
 ) -> None:
-    """Show what a model recommends to a user, without what the user has already."""
+    """Tell what a model recommends to a user, or to all of them, without what they have already."""
+    from rich.console import Console
     from tabulate import tabulate
 
     from bslbench.catalog import load_catalog
     from bslbench.engine.embeddings import find_run, of_run, read
     from bslbench.engine.inputs import Options
+    from bslbench.engine.lists import write_lists
 
+    if (user is None) == (out is None):
+        raise ConfigError("say --user ID to see one list, or --out FILE for those of all users")
     if (Path(run) / "about.json").exists():
         model = read(Path(run))
     else:
         how = Options(data, load_catalog(catalog))
         model, _, _ = of_run(find_run(run, results), how)
-    best = enumerate(model.recommend(user, k), 1)
+    if out:
+        with Console(stderr=True).status("ranking"):
+            n_users = write_lists(model, k, out)
+        print(f"the lists of {n_users:,} users are in {out}")
+        return
+    best = enumerate(model.recommend(str(user), k), 1)
     rows = [(place, item, f"{score:.4f}") for place, (item, score) in best]
     print(tabulate(rows, ["", "item", model.about["score"]], "simple", disable_numparse=True))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from bslbench.cli import app
 from bslbench.data.load import load
 from bslbench.engine.embeddings import of_run, read
 from bslbench.engine.inputs import Options
+from bslbench.engine.lists import lists
 from bslbench.engine.race.race import Outcome, leave
 from bslbench.engine.refit import everything, refit
 from bslbench.engine.store import Run, Store
@@ -228,6 +230,45 @@ def test_recommendations_are_the_best_that_the_user_has_not(left: Path) -> None:
     assert best[:3] == model.recommend("7", 3)
     with pytest.raises(ConfigError, match="no user '8x'; did you mean"):
         model.recommend("8x", 3)
+
+
+@pytest.mark.parametrize("k", [3, 1000])
+def test_the_lists_of_all_users_are_those_of_each(left: Path, k: int) -> None:
+    model = read(left / "evaluated")
+    found = pa.concat_tables(lists(model, k)).to_pandas()
+    assert set(found["user"]) == set(model.user_ids[np.diff(model.seen.indptr) > 0])
+    for user, rows in found.groupby("user"):
+        best = model.recommend(str(user), k)
+        assert rows["rank"].tolist() == list(range(1, len(best) + 1))
+        assert rows["item"].tolist() == [item for item, _ in best]
+        np.testing.assert_allclose(
+            rows["score"], [score for _, score in best], rtol=1e-5, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_of_lists_has_the_figure_of_the_report(
+    finished: tuple[Path, Outcome], left: Path, tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / "new" / f"lists.{kind}"
+    folder = str(left / "evaluated")
+    run = CliRunner().invoke(app, ["recommend", "--run", folder, "--out", str(out), "-k", "50"])
+    assert run.exit_code == 0 and "the lists of 820 users are in" in run.output, run.output
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    found = CliRunner().invoke(app, ["eval", "--lists", str(out), "--dataset", DATA])
+    assert f"{reported(finished[1].shown):.5f}" in found.output, found.output
+
+
+def test_lists_of_no_known_kind_or_of_nobody_are_refused(left: Path, tmp_path: Path) -> None:
+    command = ["recommend", "--run", str(left / "evaluated")]
+    for more, message in (
+        (["--out", str(tmp_path / "lists.xlsx")], "ends in none of .csv, .parquet"),
+        ([], "say --user ID to see one list, or --out FILE"),
+        (["--user", "1", "--out", str(tmp_path / "lists.csv")], "say --user ID"),
+    ):
+        refused = CliRunner().invoke(app, [*command, *more])
+        assert isinstance(refused.exception, ConfigError) and message in str(refused.exception)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_of_the_store_recommends_the_same(finished: tuple[Path, Outcome], left: Path) -> None:
