@@ -16,11 +16,10 @@ from bslbench.kernels.cpu_rows import (
     add_scaled,
     filled,
     load,
-    product,
     quotient,
     root,
-    scaled,
     store,
+    times,
 )
 
 I64 = npt.NDArray[np.int64]
@@ -74,8 +73,8 @@ def kernels(dim: int) -> Kernels:
                     value = add_scaled(value, -sizes[t] * FADE1[left], quotient(mean, below))
                 missed = n_steps - first
                 store(table, i, value)
-                store(m, i, scaled(mean, BETA1**missed))
-                store(v, i, scaled(square, BETA2**missed))
+                store(m, i, times(mean, BETA1**missed))
+                store(v, i, times(square, BETA2**missed))
                 last[i] = n_steps
 
     @jit_in_order
@@ -103,8 +102,8 @@ def kernels(dim: int) -> Kernels:
             total = filled(np.float32(0), dim)
             for c in range(starts[r], starts[r + 1]):
                 total = add_scaled(total, np.float32(1), load(grad, np.uint64(order[c]), dim))
-            mean = add_scaled(scaled(load(m, i, dim), BETA1), REST1, total)
-            square = add_scaled(scaled(load(v, i, dim), BETA2), REST2, product(total, total))
+            mean = add_scaled(times(load(m, i, dim), BETA1), REST1, total)
+            square = add_scaled(times(load(v, i, dim), BETA2), REST2, times(total, total))
             below = add_scaled(filled(EPS, dim), np.float32(scale), root(square))
             moved = quotient(mean, below)
             store(table, i, add_scaled(load(table, i, dim), -np.float32(size), moved))

@@ -14,8 +14,8 @@ from bslbench.kernels.cpu_rows import (
     filled,
     load,
     maximum,
-    scaled,
     store,
+    times,
 )
 
 PARTS = 64
@@ -77,9 +77,9 @@ def gradient(x: F32, factor: np.float32, peaks: F32, weights: F32, out: F32) -> 
             row, grad, weight, below = x[i], out[i], weights[i], filled(-peaks[i], LANES)
             for k in range(n_whole):
                 value = exp(add_scaled(below, factor, load(row, k, LANES)))
-                store(grad, k, scaled(value, weight))
+                store(grad, k, times(value, weight))
             n_last = _last_lanes(row, lanes)
             value = exp(add_scaled(below, factor, load(lanes, first, LANES)))
-            store(lanes, first, scaled(value, weight))
+            store(lanes, first, times(value, weight))
             for k in range(n_last):
                 grad[len(row) - n_last + k] = lanes[k]

@@ -4,7 +4,7 @@ Left to itself the compiler keeps the sum of a row's loop in memory, and takes r
 wide as the machine's. What is summed here is summed in one fixed order, whatever the machine.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from llvmlite import ir
@@ -16,7 +16,7 @@ from numba.extending import intrinsic, models, register_model
 LANES = 16
 """Numbers in the widest register."""
 
-FLOAT = ir.FloatType()
+FLOAT, INTEGER = ir.FloatType(), ir.IntType(32)
 
 
 def _vector(width: int) -> Any:
@@ -115,15 +115,10 @@ def add_scaled(context: Any, total: Any, weight: Any, row: Any) -> Any:
 
 
 @_intrinsic
-def scaled(context: Any, row: Any, weight: Any) -> Any:
-    """Return ``weight * row``."""
-    return row(row, types.float32), _elementwise(row, lambda builder, *both: builder.fmul(*both))
-
-
-@_intrinsic
-def product(context: Any, a: Any, b: Any) -> Any:
-    """Return ``a * b``, number by number."""
-    return a(a, b), _elementwise(a, lambda builder, *both: builder.fmul(*both))
+def times(context: Any, row: Any, other: Any) -> Any:
+    """Return ``row * other``, number by number; `other` is a row or a number."""
+    kind = other if isinstance(other, Row) else types.float32
+    return row(row, kind), _elementwise(row, lambda builder, *both: builder.fmul(*both))
 
 
 @_intrinsic
@@ -150,7 +145,7 @@ def maximum(context: Any, a: Any, b: Any) -> Any:
 
 @_intrinsic
 def exp(context: Any, row: Any) -> Any:
-    """Return the exponentials of numbers of at most 0, to two units in the last place.
+    """Return the exponentials of numbers of at most 0, to a unit in the last place.
 
     Below -87 they are 0. Range reduction by log 2 in two parts and a polynomial of degree 7
     (Moshier, Cephes, `expf`).
@@ -160,7 +155,7 @@ def exp(context: Any, row: Any) -> Any:
 
 def _exp(builder: Any, x: Any) -> Any:
     width = x.type.count
-    vector, integers = x.type, ir.VectorType(ir.IntType(32), width)
+    vector, integers = x.type, ir.VectorType(INTEGER, width)
 
     def number(value: float) -> Any:
         return ir.Constant(vector, [value] * width)
@@ -196,18 +191,18 @@ def dot(context: Any, a: Any, b: Any) -> Any:
             width = one.type.count
             zero = ir.Constant(one.type, None)
             totals[width] = _fma(builder, one, other, totals.get(width, zero))
-        value = ir.Constant(FLOAT, -0.0)
-        for width, total in totals.items():
-            add = _llvm(builder, f"llvm.vector.reduce.fadd.v{width}f32", FLOAT, (FLOAT, total.type))
-            value = builder.call(add, (value, total), fastmath=("reassoc",))
+        value = ir.Constant(FLOAT, 0)
+        for total in totals.values():
+            value = builder.fadd(value, _total(builder, total))
         return value
 
     return types.float32(a, b), generate
 
 
 def _check(table: Any) -> None:
-    if not (isinstance(table, types.Array) and table.ndim <= 2 and table.layout == "C"):
-        raise TypingError(f"rows are those of a C-contiguous table, not of {table}")
+    kind = isinstance(table, types.Array) and (table.dtype, table.layout)
+    if kind != (types.float32, "C"):
+        raise TypingError(f"rows are those of a C-contiguous table of float32, not of {table}")
 
 
 def _places(context: Any, builder: Any, table: Any, row: Row, array: Any, i: Any) -> Iterator[Any]:
@@ -230,12 +225,24 @@ def _joined(builder: Any, row: Row, parts: Iterable[Any]) -> Any:
     return value
 
 
+def _total(builder: Any, vector: Any) -> Any:
+    while (half := vector.type.count // 2) > 0:
+        low, high = (_lanes(builder, vector, range(first, first + half)) for first in (0, half))
+        vector = builder.fadd(low, high)
+    return builder.extract_element(vector, ir.Constant(INTEGER, 0))
+
+
 def _spread(builder: Any, number: Any, width: int) -> Any:
     """Return a vector with `number` in every lane."""
-    vector, integer = _vector(width), ir.IntType(32)
-    undefined = ir.Constant(vector, ir.Undefined)
-    one = builder.insert_element(undefined, number, ir.Constant(integer, 0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(integer, width), None))
+    undefined = ir.Constant(_vector(width), ir.Undefined)
+    one = builder.insert_element(undefined, number, ir.Constant(INTEGER, 0))
+    return _lanes(builder, one, [0] * width)
+
+
+def _lanes(builder: Any, vector: Any, which: Sequence[int]) -> Any:
+    """Return the lanes of a vector by their numbers, in this order."""
+    mask = ir.Constant(ir.VectorType(INTEGER, len(which)), list(which))
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
 def _of_one(builder: Any, name: str, x: Any) -> Any:

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from bslbench.kernels.cpu import F32, I32, inline, jit_in_order
-from bslbench.kernels.cpu_rows import add_scaled, dot, filled, load, scaled, store
+from bslbench.kernels.cpu_rows import add_scaled, dot, filled, load, store, times
 
 
 class Scale(NamedTuple):
@@ -52,7 +52,7 @@ def through_norm(given: Any, row: Any, factor: Any, pull: Any, grad_squared: Any
     derivative of the norm, the third that of the squared norm.
     """
     weight = np.float32(2) * grad_squared - factor * pull * dot(given, row)
-    return add_scaled(scaled(given, factor), weight, row)
+    return add_scaled(times(given, factor), weight, row)
 
 
 # The closures hold `dim` alone: with a function among them each process would compile anew.
