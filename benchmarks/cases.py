@@ -19,13 +19,12 @@ from bslbench.data.load import load
 from bslbench.data.readers import user_lists
 from bslbench.evaluation.metrics import summary
 from bslbench.evaluation.ranking import EmbeddingScorer, rank_all
+from bslbench.kernels.cpu_adam import MOST
 from bslbench.losses import LOSSES, SL, Batch, Loss, Setup
 from bslbench.training import Interrupted, train
 
 WARM_UP, STEPS = 3, 10
 """Steps of the real loop before and under the meter, in one call of an action."""
-WARM_UP_LAZY = 150
-"""For lazy Adam, until rows are as far behind as they ever are: 0.9^150 is 1e-7."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,8 @@ def training(
     make: Callable[..., Backbone] = MF,
 ) -> Action:
     """Return an action that trains a backbone for a few steps and meters each whole step."""
-    warm_up = WARM_UP_LAZY if settings.optimizer == "adam_lazy" else WARM_UP
+    # Until the rows of lazy Adam are about as far behind as they ever are.
+    warm_up = MOST if settings.optimizer == "adam_lazy" else WARM_UP
     backbone = make(data, settings.dim, torch.Generator().manual_seed(0)).to(device)
 
     def action(meter: Meter) -> None:
@@ -110,7 +110,10 @@ def mf(world: World, sampler: str, l2: float, optimizer: str = "adam") -> Case:
         meter.end()
 
     scores = n_rows * (n_rows if sampler == "in_batch" else n_neg)
-    parameters = (data.n_users + data.n_items) * world.dim
+    n_touched = data.n_users + data.n_items
+    if optimizer == "adam_lazy":
+        n_touched = n_rows + (data.n_items if sampler == "own" else n_rows + n_neg)
+    parameters = n_touched * world.dim
     # Three products over the scores. Adam reads parameter, gradient and two moments and writes
     # three of them; the gradient is written once; scores are written and read, and so are their
     # gradients.

@@ -98,7 +98,9 @@ def choose(
         raise ConfigError("name files of interactions, or a --dataset, one of the two")
     said = user, item, time, rating, min_rating, names
     if dataset and any(option is not None for option in said):
-        raise ConfigError("--user, --item, --time, --rating and --columns are columns of files")
+        raise ConfigError(
+            "--user, --item, --time, --rating, --min-rating and --columns are columns of files"
+        )
     columns = options.columns(*said)
     seconds, jobs = options.seconds(budget), jobs or min(n_cores(), MOST_JOBS)
     called = dataset or name or name_of(files or [])
@@ -266,6 +268,7 @@ def recommend(
     from bslbench.catalog import load_catalog
     from bslbench.engine.embeddings import find_run, of_run, read
     from bslbench.engine.inputs import Options
+    from bslbench.engine.lists import recommend as recommended
     from bslbench.engine.lists import write_lists
 
     if (user is None) == (out is None):
@@ -280,6 +283,6 @@ def recommend(
             n_users = write_lists(model, k, out)
         print(f"the lists of {n_users:,} users are in {out}")
         return
-    best = enumerate(model.recommend(str(user), k), 1)
+    best = enumerate(recommended(model, str(user), k), 1)
     rows = [(place, item, f"{score:.4f}") for place, (item, score) in best]
     print(tabulate(rows, ["", "item", model.about["score"]], "simple", disable_numparse=True))

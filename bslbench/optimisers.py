@@ -101,8 +101,7 @@ class LazyAdam:
     def settle(self) -> None:
         """Bring every row up to date, as ranking and saving need it."""
         for table in self.tables:
-            every = torch.arange(len(table.parameter))
-            table.catch_up(every, self.n_steps, self.sizes, self.roots)
+            table.settle(self.n_steps, self.sizes, self.roots)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resume needs: rows as they stand, not brought up to date.
@@ -151,6 +150,10 @@ class _Table:
         rows, *_ = self.grouped(names)
         self.kernels.catch_up(rows, n_steps, sizes, roots, *self.arrays())
 
+    def settle(self, n_steps: int, sizes: Any, roots: Any) -> None:
+        every = np.arange(len(self.parameter), dtype=np.int32)
+        self.kernels.catch_up(every, n_steps, sizes, roots, *self.arrays())
+
     def update(self, n_steps: int, size: float, root: float) -> None:
         grad = self.parameter.grad
         if grad is None:
@@ -168,10 +171,13 @@ def optimiser_for(settings: TrainSettings, backbone: nn.Module, loss: Loss) -> A
     ConfigError
         If the loss has a learning rate for a parameter that it does not have.
     """
+    own: Any = backbone
+    if hook := vars(own).pop("lazy_hook", None):  # of an earlier training of this backbone
+        hook.remove()
+        own.sparse = False
     shared, apart = _by_rate(loss, settings.lr)
     if settings.optimizer == "adam":
         return Adam([*backbone.parameters(), *shared], apart)
-    own: Any = backbone
     # Then the whole item table is read at each step, and its gradient is dense.
     all_items = settings.sampler == "own" or "all_items" in loss.needs
     tables = [own.users] if all_items else [own.users, own.items]
@@ -179,7 +185,7 @@ def optimiser_for(settings: TrainSettings, backbone: nn.Module, loss: Loss) -> A
     others = [p for p in own.parameters() if id(p) not in lazy]
     adam = LazyAdam(tables, [*others, *shared], apart)
     own.sparse = True
-    own.register_forward_pre_hook(lambda module, rows: adam.catch_up(*rows))
+    own.lazy_hook = own.register_forward_pre_hook(lambda module, rows: adam.catch_up(*rows))
     return adam
 
 

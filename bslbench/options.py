@@ -76,7 +76,9 @@ def columns(
 
     if rating and min_rating is None:
         raise ConfigError("--rating is there to leave out low ones: say --min-rating too")
-    in_order = tuple(name.strip() for name in names.split(",")) if names else ()
+    in_order = () if names is None else tuple(name.strip() for name in names.split(","))
+    if "" in in_order:
+        raise ConfigError(f"--columns '{names}': name each column, such as user,item,rating,time")
     return Columns(user, item, time, rating, min_rating, in_order)
 
 

@@ -16,8 +16,9 @@ from bslbench.cli import app
 from bslbench.data.load import load
 from bslbench.engine.embeddings import of_run, read
 from bslbench.engine.inputs import Options
-from bslbench.engine.lists import lists
+from bslbench.engine.lists import lists, recommend
 from bslbench.engine.race.race import Outcome, leave
+from bslbench.engine.race.today import Today
 from bslbench.engine.refit import everything, refit
 from bslbench.engine.store import Run, Store
 from bslbench.engine.tuning.search import HOPELESS
@@ -218,7 +219,7 @@ def test_a_refit_stops_at_the_chosen_epoch_and_goes_on_where_it_was_cut_off(
 def test_recommendations_are_the_best_that_the_user_has_not(left: Path) -> None:
     model = read(left / "evaluated")
     seen = set(model.seen.indices[model.seen.indptr[7] : model.seen.indptr[8]].tolist())
-    best = model.recommend("7", 100)
+    best = recommend(model, "7", 100)
     assert len(best) == 100 - len(seen)
     assert not seen & {int(item) for item, _ in best}
     scores = [score for _, score in best]
@@ -227,9 +228,9 @@ def test_recommendations_are_the_best_that_the_user_has_not(left: Path) -> None:
     if model.about["score"] == "cosine":
         rows = [row / np.linalg.norm(row) for row in rows]
     assert scores[0] == pytest.approx(float(rows[0] @ rows[1]), rel=1e-5)
-    assert best[:3] == model.recommend("7", 3)
+    assert best[:3] == recommend(model, "7", 3)
     with pytest.raises(ConfigError, match="no user '8x'; did you mean"):
-        model.recommend("8x", 3)
+        recommend(model, "8x", 3)
 
 
 @pytest.mark.parametrize("k", [3, 1000])
@@ -237,13 +238,11 @@ def test_the_lists_of_all_users_are_those_of_each(left: Path, k: int) -> None:
     model = read(left / "evaluated")
     found = pa.concat_tables(lists(model, k)).to_pandas()
     assert set(found["user"]) == set(model.user_ids[np.diff(model.seen.indptr) > 0])
-    for user, rows in found.groupby("user"):
-        best = model.recommend(str(user), k)
+    for user, rows in list(found.groupby("user"))[:50]:
+        best = recommend(model, str(user), k)
         assert rows["rank"].tolist() == list(range(1, len(best) + 1))
         assert rows["item"].tolist() == [item for item, _ in best]
-        np.testing.assert_allclose(
-            rows["score"], [score for _, score in best], rtol=1e-5, atol=1e-6
-        )
+        assert rows["score"].tolist() == [score for _, score in best]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -257,6 +256,7 @@ def test_a_file_of_lists_has_the_figure_of_the_report(
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     found = CliRunner().invoke(app, ["eval", "--lists", str(out), "--dataset", DATA])
     assert f"{reported(finished[1].shown):.5f}" in found.output, found.output
+    assert not list(Today.read(out, load(DATA), Options()).warnings())
 
 
 def test_lists_of_no_known_kind_or_of_nobody_are_refused(left: Path, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_lists_of_no_known_kind_or_of_nobody_are_refused(left: Path, tmp_path: P
 def test_a_run_of_the_store_recommends_the_same(finished: tuple[Path, Outcome], left: Path) -> None:
     run = finished[1].shown
     model, _, _ = of_run(run, Options())
-    assert model.recommend("3", 5) == read(left / "evaluated").recommend("3", 5)
+    assert recommend(model, "3", 5) == recommend(read(left / "evaluated"), "3", 5)
     shown = CliRunner().invoke(
         app, ["recommend", "--run", run.folder.name, "--user", "3", "--results", str(finished[0])]
     )

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
 from bslbench.engine.embeddings import READ_BACK, Embeddings, read
+from bslbench.engine.lists import recommend
 from bslbench.errors import DataError
 from tests.fixtures import Command
 
@@ -124,7 +125,7 @@ def test_a_run_without_its_model_says_how_to_keep_it(bslbench: Command, kept: Pa
 def test_a_folder_whose_parts_do_not_fit_is_refused(tmp_path: Path) -> None:
     made = model()
     made.write(tmp_path, "")
-    assert read(tmp_path).recommend("u2", 3) == made.recommend("u2", 3)
+    assert recommend(read(tmp_path), "u2", 3) == recommend(made, "u2", 3)
     out_of_range = [np.array([0, 0, 0, 1]), np.array([99])]
     broken = {
         "users": made.users[:2],

@@ -50,13 +50,13 @@ def weights(optimizer: str, sampler: str) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("gap", [1, 7, MOST, MOST + 1, 1000])
 def test_a_row_left_alone_for_long_is_where_dense_adam_has_it(gap: int) -> None:
     draws = torch.Generator().manual_seed(gap)
-    start = torch.randn(5, 16, generator=draws)
+    start = torch.randn(5, 23, generator=draws)
     dense, lazy = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     one, other = Adam([dense]), LazyAdam([lazy], [])
     rows = torch.tensor([3, 1, 3])
     for t in range(gap + 2):
         touched = t in (0, gap + 1)
-        values = torch.randn(3, 16, generator=draws)
+        values = torch.randn(3, 23, generator=draws)
         dense.grad = torch.zeros_like(dense)
         lazy.grad = None
         if touched:
@@ -97,6 +97,23 @@ def test_cut_off_anywhere_it_ends_in_the_same_bytes() -> None:
                 )
             except Interrupted:
                 state = kept
+        ends.append(model.state_dict())
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+@pytest.mark.parametrize("second", ["adam", "adam_lazy"])
+def test_a_backbone_can_be_trained_again(second: str) -> None:
+    data, ends = tiny(), []
+    for again in (False, True):
+        model = MF(data, 8, torch.Generator().manual_seed(0))
+        fields = {"sampler": "pool", "epochs": 1, "batch_size": 16, "n_negatives": 9, "dim": 8}
+        if again:
+            lazy = TrainSettings.model_validate(fields | {"optimizer": "adam_lazy"})
+            train(lazy, data, model, SL(), seed=0, evaluate=lambda backbone: (0.0, 0.0))
+            fresh = MF(data, 8, torch.Generator().manual_seed(0))
+            model.load_state_dict(fresh.state_dict())
+        settings = TrainSettings.model_validate(fields | {"optimizer": second})
+        train(settings, data, model, SL(), seed=0, evaluate=lambda backbone: (0.0, 0.0))
         ends.append(model.state_dict())
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 

@@ -1,5 +1,6 @@
 """Data of one's own: read right or refused in one line, split as said, given out as it is."""
 
+import gzip
 import json
 import random
 import re
@@ -170,11 +171,15 @@ def test_columns_by_option_by_usual_name_and_by_neither(bslbench: Command) -> No
     assert code == 2 and "several columns may be its user: user, User" in err
 
 
-@pytest.mark.parametrize(("name", "delimiter"), [("o.csv", ";"), ("o.data", "\t"), ("o.txt", " ")])
+@pytest.mark.parametrize(
+    ("name", "delimiter"), [("o.csv", ";"), ("o.data", "\t"), ("o.txt.gz", " ")]
+)
 def test_texts_without_a_header(bslbench: Command, name: str, delimiter: str) -> None:
-    lines = [delimiter.join([*row[:2], "5", str(row[2])]) for row in orders()]
-    Path(name).write_text("\n".join(lines))
-    names = ["--columns", "user,item,rating,time", "--min-rating", "1"]
+    other = "," if delimiter == "\t" else "-"  # more of them than of the right one
+    lines = [delimiter.join([*row[:2], other * 9, "5", str(row[2])]) for row in orders()]
+    with gzip.open(name, "wt") if name.endswith(".gz") else open(name, "w") as file:
+        file.write("\ufeff" + "\n".join(lines))
+    names = ["--columns", "user,item,title,rating,time", "--min-rating", "1"]
     code, out, err = bslbench("data", "add", "o", name, *names)
     assert code == 0 and "(user, item, time, rating); rating >= 1; split by time" in out, err
     code, _, err = bslbench("data", "add", "same", str(write_csv("with.csv", orders())))
@@ -189,8 +194,9 @@ def test_texts_without_a_header(bslbench: Command, name: str, delimiter: str) ->
         ('a,"x\ny",1\nb,z\n', "o.csv, line 3: expected 3 columns, found 2"),
         ("a,x,1\nb,y,soon\n", "o.csv, line 2: 'soon' is not a time"),
         ("a,x,soon\n", "o.csv, line 1: 'soon' is not a time"),
-        ("a,x\n", "o.csv, line 1: 2 columns, --columns names 3"),
-        ("", "o.csv, line 1: 0 columns, --columns names 3"),
+        ("a,x\n", "o.csv, line 1: 2 columns between ',', --columns names 3"),
+        ("", "o.csv, line 1: 0 columns between ',', --columns names 3"),
+        ("User_ID,sku,when\n", "o.csv, line 1: 'User_ID' names a column: leave out --columns"),
     ],
 )
 def test_a_malformed_text_without_a_header_is_named_with_its_line(
@@ -605,6 +611,8 @@ def test_text_of_parquet_that_is_not_utf8_is_named(bslbench: Command) -> None:
         (["o.csv", "--min-rating", "nan"], "--min-rating: nan is not a rating"),
         (["o.csv", "--user", "item"], "one column cannot be two things"),
         (["o.csv", "--columns", "user,item,user"], "--columns: 'user' stands twice"),
+        (["o.csv", "--columns", "user,,item"], "--columns 'user,,item': name each column"),
+        (["o.csv", "--columns", ""], "--columns '': name each column"),
         (["o.parquet", "--columns", "user,item"], "o.parquet: --columns is for texts"),
         (["o.csv", "half.csv"], "half.csv: some files have a time and some have none"),
     ],

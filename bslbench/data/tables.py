@@ -33,11 +33,11 @@ HEADER = 1 << 20
 
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".inter": "\t"}
 ANY = "\t,;| "
-"""Delimiters of a text by another name, whose columns are named for it."""
+"""Delimiters of a text by another name."""
 PARQUET = (".parquet", ".pq")
 
 MISFIT = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
-"""What Arrow says of a line with too many or too few values; the header is its row 1."""
+"""What Arrow says of a line with too many or too few values; its rows count the header as 1."""
 
 FAULTS = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError, EOFError)
 """What Arrow raises on files that are not what they should be."""
@@ -80,6 +80,8 @@ class Table(ABC):
     """Its columns."""
     lines = True
     """Whether it is text, in lines."""
+    first: Sequence[str] = ()
+    """Values of the first row, where it was to name the columns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -105,8 +107,8 @@ class Table(ABC):
         if asked in self.names:
             return asked
         wanted = [asked] if asked else list(usual)
-        for short in map(_plain, wanted):
-            found = [name for name in self.names if _plain(name) == short]
+        for short in map(plain, wanted):
+            found = [name for name in self.names if plain(name) == short]
             if len(found) > 1:
                 several = ", ".join(found)
                 raise ConfigError(f"{self.path}: several columns may be its {what}: {several}")
@@ -126,14 +128,16 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return what of a column's name is compared: letters and digits, in lower case."""
     return "".join(c for c in name.partition(":")[0].lower() if c.isalnum())
 
 
-def open_table(path: Path, names: Sequence[str] = ()) -> Table:
+def open_table(path: Path, names: Sequence[str] | None = None) -> Table:
     """Return the table in a file, by the end of its name; ``.gz`` may follow.
 
-    With `names` of its columns, it is a text without a line that names them, whatever its end.
+    With `names` of its columns, it is a text without a line that names them, whatever its end;
+    None if nobody can say any.
 
     Raises
     ------
@@ -151,9 +155,10 @@ def open_table(path: Path, names: Sequence[str] = ()) -> Table:
             raise ConfigError(f"{path}: --columns is for texts, Parquet names its columns")
         return _Parquet(path)
     if kind in DELIMITERS or names:
-        return _Text(path, DELIMITERS.get(kind, ANY), kind == ".csv", names)
+        return _Text(path, DELIMITERS.get(kind, ANY), kind == ".csv", names or ())
     known = ", ".join([*DELIMITERS, *PARQUET])
-    raise DataError(f"{path}: its name ends in none of {known}; --columns reads any text")
+    headless = "" if names is None else "; a text without a header is read with --columns"
+    raise DataError(f"{path}: its name ends in none of {known}{headless}")
 
 
 class _Text(Table):
@@ -172,17 +177,20 @@ class _Text(Table):
         lines = start.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True)
         try:
             text = lines[0].decode() if lines else ""
-            self.delimiter = max(delimiters, key=text.count)
+            self.delimiter = max(
+                delimiters, key=lambda mark: (text.count(mark) + 1 == len(names), text.count(mark))
+            )
             decoded = (line.decode() for line in lines)
-            first = next(csv.reader(decoded, **self._dialect(), strict=True), [])
+            self.first = next(csv.reader(decoded, **self._dialect(), strict=True), [])
         except UnicodeDecodeError as error:
             raise DataError(f"{path}, line 1: not UTF-8 at byte {error.start}") from error
         except csv.Error as error:
             raise DataError(f"{path}, line 1: {error}") from error
-        self.names = list(names) or first
-        if len(first) != len(self.names):
+        self.names = list(names or self.first)
+        if len(self.first) != len(self.names):
             raise DataError(
-                f"{path}, line 1: {len(first)} columns, --columns names {len(self.names)}"
+                f"{path}, line 1: {len(self.first)} columns between {self.delimiter!r}, "
+                f"--columns names {len(self.names)}"
             )
         if len(self.names) < 2:
             raise DataError(f"{path}, line 1: expected the names of two or more columns")

@@ -29,9 +29,6 @@ from bslbench.errors import ConfigError, DataError, first_line, suggest
 FloatTable = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
 
-TINY = 1e-12
-"""A row is divided by at least this."""
-
 READ_BACK = """import json
 import numpy as np
 
@@ -78,8 +75,8 @@ class Embeddings:
     seen: csr_array
     about: Mapping[str, Any]
 
-    def recommend(self, user: str, k: int) -> list[tuple[str, float]]:
-        """Return the best `k` items that the user has not seen, with their scores.
+    def row_of(self, user: str) -> int:
+        """Return the row of a user of whom something is known.
 
         Raises
         ------
@@ -90,23 +87,11 @@ class Embeddings:
         if not found.size:
             raise ConfigError(f"no user '{user}'{_near(user, self.user_ids)}")
         row = int(found[0])
-        seen = self.seen.indices[self.seen.indptr[row] : self.seen.indptr[row + 1]]
-        if not seen.size:
+        if self.seen.indptr[row] == self.seen.indptr[row + 1]:
             raise ConfigError(
                 f"user '{user}' has no interactions that the model was trained on: it has no taste"
             )
-        scores = self._scores(row)
-        scores[seen] = -np.inf
-        order = np.argsort(-scores, kind="stable")[: min(k, len(scores) - seen.size)]
-        return [(str(self.item_ids[item]), float(scores[item])) for item in order]
-
-    def _scores(self, row: int) -> FloatTable:
-        user, items = self.users[row], self.items
-        scores: FloatTable = items @ user
-        if self.about["score"] == "cosine":
-            lengths = np.maximum(np.linalg.norm(items, axis=1), TINY)
-            scores = scores / (lengths * max(float(np.linalg.norm(user)), TINY))
-        return scores.astype(np.float32)
+        return row
 
     def write(self, folder: Path, readme: str, test: tuple[Any, csr_array] | None = None) -> None:
         """Write the folder; ``about.json`` comes last, so that what has it is whole.

@@ -15,7 +15,7 @@ from torch import Tensor
 from bslbench.config import EXTERNAL, Cell, Scalar, Score, Selection
 from bslbench.data.ids import Ids, find
 from bslbench.data.interactions import Interactions
-from bslbench.data.tables import Chunk, open_table
+from bslbench.data.tables import Chunk, open_table, shown
 from bslbench.data.trec import SUFFIXES, Trec
 from bslbench.data.values import numbers, texts
 from bslbench.errors import BslbenchError, ConfigError, DataError, first_line
@@ -218,8 +218,8 @@ def _rows(chunk: Chunk, ids: Ids, unknown: Unknown | None) -> tuple[npt.NDArray[
 
 
 def _short(text: str) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    return shown if len(shown) <= 24 else shown[:21] + "..."
+    whole = shown(text)
+    return whole if len(whole) <= 24 else whole[:21] + "..."
 
 
 def external_cell(

@@ -5,7 +5,9 @@ are shared out. Negatives come grouped by item block, so that the rows a thread 
 L2 cache (Negatives of docs/protocol.md).
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -46,7 +48,19 @@ def jit_alone(function: Kernel) -> Kernel:
 
 def _compiled(function: Kernel, fastmath: bool | set[str], parallel: bool = True) -> Kernel:
     compiled = numba.njit(parallel=parallel, fastmath=fastmath, cache=True, nogil=True)(function)
+    # numba goes by a kernel's own file, and would keep one whose helpers have changed.
+    index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if hasattr(index, "_source_stamp"):
+        index._source_stamp = SOURCES
     return cast(Kernel, compiled)
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+SOURCES = _digest(sorted(Path(__file__).parent.glob("cpu*.py")))
+"""Stands for the source of all kernels in numba's cache."""
 
 
 inline = cast(Callable[[Kernel], Kernel], numba.njit(inline="always"))
@@ -144,16 +158,6 @@ def count_items(index: I32, offsets: I32, block: int, n_pos: int, counts: F32) -
             if offsets.shape[1] > 0:
                 for c in range(offsets[i, b], offsets[i, b + 1]):
                     counts[index[i, c]] += np.float32(1)
-
-
-@jit
-def squared_norms(x: F32, out: F32) -> None:
-    """Write the squared Euclidean norms of the rows of x [n, d] into out [n]."""
-    for i in numba.prange(x.shape[0]):
-        total = np.float32(0)
-        for k in range(x.shape[1]):
-            total += x[i, k] * x[i, k]
-        out[i] = total
 
 
 @jit

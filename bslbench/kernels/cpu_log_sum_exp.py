@@ -1,7 +1,5 @@
 """log-sum-exp and its gradient by numba: the exponentials are taken again, never kept."""
 
-import math
-
 import numba
 import numpy as np
 
@@ -14,6 +12,7 @@ from bslbench.kernels.cpu_rows import (
     filled,
     load,
     maximum,
+    minus,
     store,
     times,
 )
@@ -33,7 +32,9 @@ def _last_lanes(row: F32, lanes: F32) -> int:
 
 @jit_in_order
 def sums(x: F32, factor: np.float32, peaks: F32, totals: F32) -> None:
-    """Write each row's ``peak = max factor x``, 0 if infinite, and ``sum exp(factor x - peak)``.
+    """Write each row's largest number, 0 if infinite, and ``sum exp(factor (x - peak))``.
+
+    The peak is taken off before the product: behind it, its own exponent might not be 0.
 
     Parameters
     ----------
@@ -56,30 +57,33 @@ def sums(x: F32, factor: np.float32, peaks: F32, totals: F32) -> None:
             for k in range(n_whole):
                 top = maximum(top, load(row, k, LANES))
             store(lanes, first, top)
-            peak = lanes.max() * factor
-            if math.isinf(peak):  # -inf - -inf is not a number
+            peak = lanes.max()
+            if peak == np.inf:
+                peaks[i], totals[i] = 0, np.inf
+                continue
+            if peak == -np.inf:  # -inf - -inf is not a number
                 peak = np.float32(0)
-            below = filled(-peak, LANES)
-            total = exp(add_scaled(below, factor, last))
+            total = exp(times(minus(last, peak), factor))
             for k in range(n_whole):
-                total = add_scaled(total, one, exp(add_scaled(below, factor, load(row, k, LANES))))
+                term = exp(times(minus(load(row, k, LANES), peak), factor))
+                total = add_scaled(total, one, term)
             peaks[i], totals[i] = peak, dot(total, filled(one, LANES))
 
 
 @jit_in_order
 def gradient(x: F32, factor: np.float32, peaks: F32, weights: F32, out: F32) -> None:
-    """Write ``out[i] = weights[i] exp(factor x[i] - peaks[i])``, [r, n]; the rest as for `sums`."""
+    """Write ``out[i] = weights[i] exp(factor (x[i] - peaks[i]))``; the rest as for `sums`."""
     first = np.uint64(0)
     n_whole, per_part = np.uint64(x.shape[1] // LANES), (x.shape[0] + PARTS - 1) // PARTS
     for part in numba.prange(PARTS):
         lanes = np.empty(LANES, np.float32)
         for i in range(part * per_part, min(x.shape[0], (part + 1) * per_part)):
-            row, grad, weight, below = x[i], out[i], weights[i], filled(-peaks[i], LANES)
+            row, grad, weight, peak = x[i], out[i], weights[i], peaks[i]
             for k in range(n_whole):
-                value = exp(add_scaled(below, factor, load(row, k, LANES)))
+                value = exp(times(minus(load(row, k, LANES), peak), factor))
                 store(grad, k, times(value, weight))
             n_last = _last_lanes(row, lanes)
-            value = exp(add_scaled(below, factor, load(lanes, first, LANES)))
+            value = exp(times(minus(load(lanes, first, LANES), peak), factor))
             store(lanes, first, times(value, weight))
             for k in range(n_last):
                 grad[len(row) - n_last + k] = lanes[k]

@@ -122,6 +122,12 @@ def times(context: Any, row: Any, other: Any) -> Any:
 
 
 @_intrinsic
+def minus(context: Any, row: Any, number: Any) -> Any:
+    """Return ``row - number``."""
+    return row(row, types.float32), _elementwise(row, lambda builder, *both: builder.fsub(*both))
+
+
+@_intrinsic
 def quotient(context: Any, a: Any, b: Any) -> Any:
     """Return ``a / b``, number by number."""
     return a(a, b), _elementwise(a, lambda builder, *both: builder.fdiv(*both))

@@ -35,6 +35,8 @@ class Kernels(NamedTuple):
     `offsets` as `sddmm.Index` has them; `pos` [B, K] and `neg` [B, M], scores or their gradient.
     """
 
+    squared_norms: Any
+    """(rows [n, d], out [n])."""
     forward: Any
     """(users, items, user_scale, item_scale, index, offsets, pos, neg), the last two written."""
     grad_users: Any
@@ -59,6 +61,13 @@ def through_norm(given: Any, row: Any, factor: Any, pull: Any, grad_squared: Any
 @lru_cache
 def kernels(dim: int) -> Kernels:
     """Return the kernels for embeddings of `dim` numbers, compiled at their first call."""
+
+    @jit_in_order
+    def squared_norms(rows: F32, out: F32) -> None:
+        """Write the squared Euclidean norms of rows."""
+        for i in numba.prange(rows.shape[0]):
+            row = load(rows, np.uint64(i), dim)
+            out[i] = dot(row, row)
 
     @jit_in_order
     def forward(
@@ -171,4 +180,4 @@ def kernels(dim: int) -> Kernels:
                 given, row = load(out, j, dim), load(items, j, dim)
                 store(out, j, through_norm(given, row, factor, pull, grad_squared[j]))
 
-    return Kernels(forward, grad_users, grad_items)
+    return Kernels(squared_norms, forward, grad_users, grad_items)

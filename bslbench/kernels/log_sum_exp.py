@@ -1,4 +1,4 @@
-"""log-sum-exp at a temperature, in a third of the passes over the scores that autograd takes."""
+"""log-sum-exp at a temperature, in fewer passes over the scores than autograd takes."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class _LogSumExp(torch.autograd.Function):
         peak, total = _sums(rows, tau)
         ctx.save_for_backward(rows, peak, total)
         ctx.tau = tau
-        return (total.log() + peak).view(x.shape[:-1])
+        return (total.log() + peak / tau).view(x.shape[:-1])
 
     @staticmethod
     @once_differentiable
@@ -57,22 +57,22 @@ class _LogSumExp(torch.autograd.Function):
 
 
 def _sums(rows: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    """Return max(x / tau), 0 if infinite, and the sum of exp(x / tau - max), [r] each."""
+    """Return each row's peak, 0 if infinite, and the sum of exp((x - peak) / tau), [r] each."""
     if cpu.takes(rows):
         peak, total = torch.empty(2, len(rows))
         factor = np.float32(1 / tau)
         cpu_log_sum_exp.sums(rows.detach().numpy(), factor, peak.numpy(), total.numpy())
         return peak, total
-    peak = rows.amax(1) / tau
+    peak = rows.amax(1)
     peak = peak.masked_fill(peak.isinf(), 0)  # -inf - -inf is not a number
-    return peak, (rows / tau - peak[:, None]).exp_().sum(1)
+    return peak, (rows - peak[:, None]).div_(tau).exp_().sum(1)
 
 
 def _gradient(rows: Tensor, tau: float, peak: Tensor, weight: Tensor) -> Tensor:
-    """Return weight exp(x / tau - peak), [r, n]."""
+    """Return weight exp((x - peak) / tau), [r, n]."""
     if cpu.takes(rows):
         out = torch.empty_like(rows)
         given = rows.detach().numpy(), np.float32(1 / tau), peak.numpy(), weight.numpy()
         cpu_log_sum_exp.gradient(*given, out.numpy())
         return out
-    return (rows / tau - peak[:, None]).exp_().mul_(weight[:, None])
+    return (rows - peak[:, None]).div_(tau).exp_().mul_(weight[:, None])

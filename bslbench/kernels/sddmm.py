@@ -74,7 +74,7 @@ def sddmm(users: Tensor, items: Tensor, index: Index, *, cosine: bool) -> Scores
         from bslbench.kernels import cuda_sddmm  # Triton comes with torch's CUDA builds only
 
         scores, squared = cuda_sddmm.sddmm(users, items, index, cosine=cosine)
-        return Scores(scores[:, : index.n_pos], scores[:, index.n_pos :], squared)
+        return _apart(scores, index, squared)
     return sddmm_reference(users, items, index, cosine=cosine)
 
 
@@ -92,8 +92,12 @@ def sddmm_reference(
             torch.split(users, chunk), torch.split(index.items, chunk), strict=True
         )
     ]
-    scores = torch.cat(parts)
-    return Scores(scores[:, : index.n_pos], scores[:, index.n_pos :], squared)
+    return _apart(torch.cat(parts), index, squared)
+
+
+def _apart(scores: Tensor, index: Index, squared: Tensor) -> Scores:
+    pos, neg = torch.split(scores, [index.n_pos, scores.shape[1] - index.n_pos], dim=1)
+    return Scores(pos, neg, squared)
 
 
 class _CpuSddmm(torch.autograd.Function):
@@ -158,7 +162,7 @@ def _merged(index: Index) -> tuple[Tensor, int]:
 
 def _squared_norms(rows: Tensor) -> Tensor:
     squared = torch.empty(len(rows))
-    cpu.squared_norms(_np(rows), _np(squared))
+    kernels(rows.shape[1]).squared_norms(_np(rows), _np(squared))
     return squared
 
 

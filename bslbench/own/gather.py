@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bslbench.data.ids import I32, Coder, Ids
-from bslbench.data.tables import Chunk, Table, open_table, shown
+from bslbench.data.tables import Chunk, Table, open_table, plain, shown
 from bslbench.data.values import numbers, texts, time_kind, times
 from bslbench.errors import ConfigError, DataError
 
@@ -42,7 +42,7 @@ class Columns:
     Raises
     ------
     ConfigError
-        If the rating is nan, or a name stands twice.
+        If the least rating is nan, or a name stands twice.
     """
 
     user: str | None = None
@@ -53,7 +53,7 @@ class Columns:
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the rating."""
+        """Check the least rating and the names."""
         if self.min_rating is not None and math.isnan(self.min_rating):
             raise ConfigError("--min-rating: nan is not a rating")
         twice = [name for name in self.names if self.names.count(name) > 1]
@@ -74,12 +74,18 @@ class Columns:
         found = {what: table.column(what, name, USUAL[what]) for what, name in asked.items()}
         for what in ("user", "item", "rating"):
             if what in found and found[what] is None:
-                headless = "" if self.names or not table.lines else ", without a header --columns"
+                headless = "" if self.names or not table.lines else ", or --columns of a bare text"
                 raise ConfigError(
                     f"{table.path}: which column is its {what}? say --{what}{headless}"
                     f"{table.hint(what)}"
                 )
         columns = {what: name for what, name in found.items() if name is not None}
+        for what, name in columns.items() if self.names else ():
+            value = table.first[table.names.index(name)]
+            if plain(value) in map(plain, USUAL[what]):
+                raise ConfigError(
+                    f"{table.path}, line 1: '{shown(value)}' names a column: leave out --columns"
+                )
         if len({*columns.values()}) < len(columns):
             raise ConfigError(f"{table.path}: one column cannot be two things: {columns}")
         return columns

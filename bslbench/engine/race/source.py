@@ -96,7 +96,10 @@ class Source:
     @cached_property
     def _content(self) -> str:
         files = [_digest(path) for path in self.files]
-        return json.dumps({"files": files, "columns": asdict(self.columns)})
+        columns = asdict(self.columns)
+        if not self.columns.names:
+            del columns["names"]  # as races wrote it before there were such
+        return json.dumps({"files": files, "columns": columns})
 
 
 def _digest(path: Path) -> str:
