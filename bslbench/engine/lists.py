@@ -42,21 +42,20 @@ def lists(model: Embeddings, k: int, rows: I64 | None = None) -> Iterator[pa.Tab
         rows = np.flatnonzero(np.diff(model.seen.indptr))
     n_items = len(model.items)
     n_rows = max(16, min(1024, BLOCK_SCORES // max(1, n_items)))
-    tables = [torch.from_numpy(np.array(table)) for table in (model.users, model.items)]
+    tables = [torch.from_numpy(table) for table in (model.users[rows], np.array(model.items))]
     scorer = EmbeddingScorer(tables[0], tables[1], model.about["score"])
     places = np.arange(n_items, dtype=np.int32)
-    users, items = (pa.array(ids) for ids in (model.user_ids, model.item_ids))
     for first in range(0, len(rows), n_rows):
         block = rows[first : first + n_rows]
         seen = model.seen[block]
         seen.sort_indices()
-        scores = scorer(torch.from_numpy(block))  # (n, I)
+        scores = scorer(torch.arange(first, first + len(block)))  # (n, I)
         best = masked_topk(scores, seen.indptr, seen.indices, places, min(k, n_items))
         found, values = (x.numpy() for x in best)  # (n, k)
         row, place = np.nonzero(found >= 0)
         columns = [
-            users.take(pa.array(block[row])),
-            items.take(pa.array(found[row, place])),
+            pa.array(model.user_ids[block[row]]),
+            pa.array(model.item_ids[found[row, place]]),
             pa.array((place + 1).astype(np.int32)),
             pa.array(values[row, place]),
         ]

@@ -74,7 +74,7 @@ class Columns:
         found = {what: table.column(what, name, USUAL[what]) for what, name in asked.items()}
         for what in ("user", "item", "rating"):
             if what in found and found[what] is None:
-                headless = "" if self.names or not table.lines else ", or --columns of a bare text"
+                headless = "" if self.names or not table.lines else " (without a header: --columns)"
                 raise ConfigError(
                     f"{table.path}: which column is its {what}? say --{what}{headless}"
                     f"{table.hint(what)}"
