@@ -6,7 +6,7 @@ L2 cache (Negatives of docs/protocol.md).
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -55,11 +55,8 @@ def _compiled(function: Kernel, fastmath: bool | set[str], parallel: bool = True
     return cast(Kernel, compiled)
 
 
-def _digest(paths: Iterable[Path]) -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-
-
-SOURCES = _digest(sorted(Path(__file__).parent.glob("cpu*.py")))
+FILES = sorted(Path(__file__).parent.glob("cpu*.py"))
+SOURCES = hashlib.sha256(b"".join(file.read_bytes() for file in FILES)).hexdigest()
 """Stands for the source of all kernels in numba's cache."""
 
 

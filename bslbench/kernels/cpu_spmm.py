@@ -4,14 +4,13 @@ Each row of a result belongs to one thread, which adds in a fixed order; work is
 number of parts, never by the number of threads.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, I32, Kernel, jit
+from bslbench.kernels.cpu import F32, I32, inline, jit
 from bslbench.kernels.cpu import _mix as mix
 
 I64 = npt.NDArray[np.int64]
@@ -44,9 +43,6 @@ class Csr(NamedTuple):
     indices: I32
     row_scale: F32
     column_scale: F32
-
-
-inline = cast(Callable[[Kernel], Kernel], numba.njit(inline="always", cache=True))
 
 
 @inline
