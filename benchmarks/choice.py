@@ -40,18 +40,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dataset", help="instead of MovieLens-1M as Parquet")
     parser.add_argument("--budget", default="20m", help="of choose")
     parser.add_argument("--times", type=float, default=8.0, help="budget of the longer tuning")
-    parser.add_argument("--sample", default="", help="tune on so many users alone, such as 5%%")
+    parser.add_argument("--sample", default="100%", help="tune on a rung of choose, such as 5%%")
     parser.add_argument("--epochs", type=int, default=20, help="of the longer tuning")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(options.folder)  # where `choose` keeps its catalog and results
     words = ["--dataset", options.dataset] if options.dataset else movielens()
     chosen(words, options.budget)
-    dataset = options.dataset or "ratings"
     checked(seconds(options.budget))
-    if options.sample:
-        dataset += ("&" if "?" in dataset else "?") + f"sample={options.sample}"
-    tuned(dataset, options.times * seconds(options.budget), options.epochs)
+    tuned(options.sample, options.times * seconds(options.budget), options.epochs)
     compared()
 
 
@@ -103,18 +100,19 @@ def checked(budget: float) -> None:
     print(f"peak memory of the largest process: {peak:.1f} GiB")
 
 
-def tuned(dataset: str, budget: float, epochs: int) -> None:
+def tuned(share: str, budget: float, epochs: int) -> None:
     """Tune the same losses by the rules of `tune`, for so long on the clock, two at a time.
 
-    Batch and negatives are the race's on all users; dropout, which it holds, is tuned too.
+    Data, batch and negatives are those of the race's rung; dropout, which it holds, is tuned too.
     """
     if Path("results", LONGER, "table.md").exists():
         return
-    call = [*PROGRAM, "tune", "--dataset", dataset, "--name", LONGER, "--seeds", "5"]
-    call += [word for loss in SHORT_LIST for word in ("--loss", loss)]
     plan = json.loads(Path("results", NAME, "race", "race.json").read_text())["plan"]
-    fixed = {key: value for key, value in FAST.items() if key != "dropout"} | {"epochs": epochs}
-    fixed["batch_size"] = plan["rungs"][-1]["batch_size"]
+    rung = next(rung for rung in plan["rungs"] if rung["share"] == share)
+    call = [*PROGRAM, "tune", "--dataset", rung["dataset"], "--name", LONGER, "--seeds", "5"]
+    call += [word for loss in SHORT_LIST for word in ("--loss", loss)]
+    fixed = {key: value for key, value in FAST.items() if key != "dropout"}
+    fixed |= {"epochs": epochs, "batch_size": rung["batch_size"]}
     call += [word for pair in fixed.items() for word in ("--set", "{}={}".format(*pair))]
     subprocess.run([*call, "--jobs", "2", "--budget", f"{2 * budget:.0f}s"], check=True)
 

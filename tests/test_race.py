@@ -56,6 +56,19 @@ def test_every_loss_is_trained_alike() -> None:
 
 
 @pytest.mark.parametrize(
+    ("backbone", "n_users", "optimizer"),
+    [("mf", 60_000, "adam"), ("mf", 70_000, "adam_lazy"), ("lightgcn", 70_000, "adam")],
+)
+def test_large_tables_are_trained_lazily(backbone: str, n_users: int, optimizer: str) -> None:
+    asked = race(backbone=backbone)
+    rung = ladder(asked, Options())[-1]
+    assert rung.items < 5_000
+    rung = rung.model_copy(update={"n_users": n_users})
+    trains = [c.cell.train for c in entered(study(asked, 1, rung, 4, []), rung, Options())]
+    assert {train.optimizer for train in trains if train} == {optimizer}
+
+
+@pytest.mark.parametrize(
     ("fixed", "message"),
     [
         ({"logq": True}, "--set, sl on mf: logq acts on in_batch negatives only"),

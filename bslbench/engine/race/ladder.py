@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from bslbench.backbones import BACKBONES
 from bslbench.config import PROTOCOL, Cell, Scalar, Strict
 from bslbench.data.load import load
 from bslbench.data.sample import share_of
@@ -44,6 +45,10 @@ FAST: dict[str, Scalar] = {
     "dim": 64,
 }
 """How every loss is trained unless `set` says otherwise: the recipe ``fast`` without its start."""
+
+MANY_ROWS = 65_536
+"""Of more rows than this in both tables, Adam replays those that a batch reads (`adam_lazy`): the
+tables no longer fit the caches, and most of their rows are in no batch."""
 
 IALS: dict[str, Scalar] = {"ials.nu": 1.0, "ials.iterations": 16}
 """Held fixed, so that few trials are enough for the rest: as its authors recommend."""
@@ -174,6 +179,9 @@ def shortened(race: Race, rung: Rung, epochs: int) -> dict[str, Scalar]:
 def study(race: Race, number: int, rung: Rung, epochs: int, references: Sequence[str]) -> Study:
     """Return the study that a rung is: what is tuned over what, by the rules of tuning."""
     given: dict[str, Any] = FAST | {"epochs": epochs, "eval_every": math.ceil(epochs / 3)}
+    backbone = find(race.backbone, BACKBONES, "backbone")
+    if rung.n_users + rung.items > MANY_ROWS and getattr(backbone.cls, "row_wise", False):
+        given["optimizer"] = "adam_lazy"
     if "ials" in references:
         given |= IALS
     return Study(
