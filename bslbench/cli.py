@@ -36,6 +36,7 @@ class Kind(StrEnum):
     losses = "losses"
     backbones = "backbones"
     references = "references"
+    settings = "settings"
     grids = "grids"
 
 
@@ -150,7 +151,7 @@ def show_list(
     data: Data = None,
     catalog: Catalog = None,
 ) -> None:
-    """Show the datasets, losses, backbones, references or grids that are known."""
+    """Show the datasets, losses, backbones, references, settings or grids that are known."""
     from bslbench.report import listing
 
     if kind is Kind.datasets:

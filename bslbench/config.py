@@ -33,11 +33,14 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+OF_THE_LOSS = {"n_negatives", "score_train", "score_test", "scale", "sampler"}
+"""Settings that take the loss's own default where neither grid nor preset says anything."""
+
+
 class TrainSettings(Strict):
     """Every setting of one training run; the defaults are the published protocol's.
 
-    `n_negatives`, `score_train`, `score_test`, `scale` and `sampler` take the loss's default
-    where neither grid nor preset says anything.
+    Those `OF_THE_LOSS` hold for the losses that declare none.
     """
 
     epochs: int = Field(1000, ge=1, description="at most this many epochs")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bslbench import cli
+from bslbench.config import TrainSettings
 from bslbench.losses import LOSSES
 
 SMALL = "synthetic?users=200&items=120&interactions=4000"
@@ -156,6 +157,10 @@ def test_lists(bslbench) -> None:
     assert "mf" in out
     _, out, _ = bslbench("list", "references")
     assert "ease\n" in out and "lam=300.0" in out and "Steck, WWW 2019" in out
+    _, out, _ = bslbench("list", "settings")
+    told = {line.split()[0]: line for line in out.splitlines()}
+    assert told.keys() >= TrainSettings.model_fields.keys()
+    assert "own | pool | in_batch | none  the loss's own" in told["sampler"]
     _, out, _ = bslbench("list", "grids")
     assert "yelp2018-paper" in out
 

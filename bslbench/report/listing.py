@@ -1,14 +1,14 @@
-"""What is known: datasets, losses, backbones, references and grids, as plain text."""
+"""What is known: datasets, losses, backbones, references, settings and grids, as plain text."""
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from tabulate import tabulate
 
 from bslbench.backbones import BACKBONES
 from bslbench.catalog import data_dir, load_catalog, missing_files
-from bslbench.config import Grid
+from bslbench.config import OF_THE_LOSS, Grid, TrainSettings
 from bslbench.data.load import describe
 from bslbench.engine.grid import GRIDS
 from bslbench.losses import LOSSES, Loss
@@ -113,6 +113,24 @@ def references() -> str:
         ]
         blocks.append("\n  ".join(line for line in lines if line))
     return "\n\n".join(blocks)
+
+
+def settings() -> str:
+    """Return each setting of training with its values, its default and its meaning."""
+    rows = []
+    for name, field in TrainSettings.model_fields.items():
+        default = str(field.default).lower().removesuffix(".0")  # as in TOML
+        if name in OF_THE_LOSS:
+            default = "the loss's own"
+        rows.append([name, _values(field.annotation), default, field.description])
+    return tabulate(rows, ["setting", "values", "default", ""], disable_numparse=True)
+
+
+def _values(kind: Any) -> str:
+    """Return what a field may be: its choices, or the name of its type."""
+    choices = [choice for choice in get_args(kind) if choice is not type(None)]
+    named = choices or [kind]
+    return " | ".join(c if isinstance(c, str) else c.__name__ for c in named)
 
 
 def grids() -> str:

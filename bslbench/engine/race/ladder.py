@@ -176,11 +176,18 @@ def shortened(race: Race, rung: Rung, epochs: int) -> dict[str, Scalar]:
     return held
 
 
+def lazy(race: Race, rung: Rung) -> bool:
+    """Tell whether `adam_lazy` trains a rung, the same mathematics in less time, unless set."""
+    backbone = find(race.backbone, BACKBONES, "backbone")
+    large = rung.n_users + rung.items > MANY_ROWS
+    able = getattr(backbone.cls, "row_wise", False)
+    return bool(large and able and "optimizer" not in race.set)
+
+
 def study(race: Race, number: int, rung: Rung, epochs: int, references: Sequence[str]) -> Study:
     """Return the study that a rung is: what is tuned over what, by the rules of tuning."""
     given: dict[str, Any] = FAST | {"epochs": epochs, "eval_every": math.ceil(epochs / 3)}
-    backbone = find(race.backbone, BACKBONES, "backbone")
-    if rung.n_users + rung.items > MANY_ROWS and getattr(backbone.cls, "row_wise", False):
+    if lazy(race, rung):
         given["optimizer"] = "adam_lazy"
     if "ials" in references:
         given |= IALS
