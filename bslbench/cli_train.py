@@ -210,7 +210,7 @@ def train(
 
 def status(
     grid: Annotated[
-        str | None, typer.Option("--grid", help="Grid in the results; default all of them.")
+        str | None, typer.Option("--grid", help="Grid or study in the results; default all.")
     ] = None,
     results: Results = Path("results"),
 ) -> None:

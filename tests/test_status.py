@@ -15,6 +15,7 @@ from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError
 from tests.test_engine import grid
 from tests.test_executors import run
+from tests.test_tune import study, tuned
 
 
 def test_every_state_is_shown(tmp_path: Path) -> None:
@@ -50,6 +51,16 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         overview(tmp_path, "trail")
     (tmp_path / "trial" / "grid.toml").write_text("cells = [")
     with pytest.raises(DataError, match=r"grid.toml is not whole; train the grid again"):
+        overview(tmp_path)
+
+
+def test_a_study_shows_its_trials_before_it_has_a_grid(tmp_path: Path) -> None:
+    tuned(study(), tmp_path, 1)
+    tuned(study(losses=["sl"]), tmp_path, 2)
+    assert overview(tmp_path) == "study: study: 3 trials done, 1 to 2 of each of 2"
+    assert overview(tmp_path, "study") == overview(tmp_path)
+    (tmp_path / "study" / "study.db").write_text("no database, whatever it is called")
+    with pytest.raises(DataError, match=r"study.db is damaged: no trials can be read from it$"):
         overview(tmp_path)
 
 

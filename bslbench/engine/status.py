@@ -1,4 +1,4 @@
-"""How grids stand, from the store alone: any machine that sees it can tell, without torch."""
+"""How grids and studies stand, from the store alone, without torch: any machine can tell."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from bslbench.engine.store import Store, read_plan
-from bslbench.errors import ConfigError, suggest
+from bslbench.errors import ConfigError, DataError, suggest
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,17 @@ class Standing:
 
 
 def overview(results: Path, grid: str | None = None) -> str:
-    """Return how one grid of the store, or each, stands: counts, time left, runs to look at.
+    """Return how one grid or study of the store, or each, stands: counts, time left, runs to see.
 
     Raises
     ------
     ConfigError
-        If there is no such grid.
+        If there is none of that name.
     """
-    known = sorted(file.parent.name for file in results.glob("*/grid.toml"))
+    # A study has a grid once its final runs are planned; the rungs of a race lie a level deeper.
+    kept = ("*/grid.toml", "*/study.db", "*/*/study.db")
+    files = (file for pattern in kept for file in results.glob(pattern))
+    known = sorted({file.parent.relative_to(results).as_posix() for file in files})
     if grid is not None and grid not in known:
         raise ConfigError(f"no results of a grid '{grid}' in {results}{suggest(grid, known)}")
     if not known:
@@ -54,6 +57,27 @@ def overview(results: Path, grid: str | None = None) -> str:
 
 
 def _lines(results: Path, grid: str) -> Iterator[str]:
+    folder = results / grid
+    if (folder / "study.db").exists():
+        yield f"{grid}: {_trials(folder / 'study.db')}"
+    if (folder / "grid.toml").exists():
+        yield from _cells(results, grid)
+
+
+def _trials(study: Path) -> str:
+    import optuna  # takes a second, and not every store has a study
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        summaries = optuna.get_all_study_summaries(f"sqlite:///{study.resolve()}")
+    except SQLAlchemyError as error:
+        raise DataError(f"{study} is damaged: no trials can be read from it") from error
+    counts = [summary.n_trials for summary in summaries]
+    each = " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else "0"
+    return f"study: {sum(counts)} trials done, {each} of each of {len(counts)}"
+
+
+def _cells(results: Path, grid: str) -> Iterator[str]:
     cells = list(standings(Store(results), results / grid / "grid.toml"))
     count = Counter(cell.state for cell in cells)
     counts = [f"{count[state]} {word}" for state, word in WORDS.items() if count[state]]
