@@ -172,7 +172,7 @@ def test_columns_by_option_by_usual_name_and_by_neither(bslbench: Command) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "delimiter"), [("o.csv", ";"), ("o.data", "\t"), ("o.txt.gz", " ")]
+    ("name", "delimiter"), [("o.csv", ";"), ("o.data", "\t"), ("o.txt.gz", " "), ("o.dat", "::")]
 )
 def test_texts_without_a_header(bslbench: Command, name: str, delimiter: str) -> None:
     other = "," if delimiter == "\t" else "-"  # more of them than of the right one
@@ -205,6 +205,13 @@ def test_a_malformed_text_without_a_header_is_named_with_its_line(
     Path("o.csv").write_text(content)
     code, out, err = bslbench("data", "add", "shop", "o.csv", "--columns", "user,item,time")
     assert code == 2 and message in err and len(err.splitlines()) == 1 and not out
+
+
+@pytest.mark.parametrize("row", ["b::y", "b::y::4::5", "b::y:4", "b::y:9:4", "b::y::4:", "b:y:4"])
+def test_a_row_between_double_colons_is_read_whole_or_named(bslbench: Command, row: str) -> None:
+    Path("o.dat").write_text(f"a::x::3\n{row}\n")
+    code, _, err = bslbench("data", "add", "shop", "o.dat", "--columns", "user,item,time")
+    assert code == 2 and "o.dat, line 2: expected 3 columns between '::'\n" in err
 
 
 def test_low_ratings_and_small_counts_are_left_out() -> None:

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,13 @@ HEADER = 1 << 20
 """Bytes in which the names of a text's columns must end."""
 
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".inter": "\t"}
-ANY = "\t,;| "
-"""Delimiters of a text by another name."""
+ANY = ("\t", ",", ";", "|", " ", "::")
+"""Delimiters of a text by another name; the last one is MovieLens'."""
 PARQUET = (".parquet", ".pq")
 
-MISFIT = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
-"""What Arrow says of a line with too many or too few values; its rows count the header as 1."""
+MISFIT = re.compile(r"Row #(\d+): (?:Expected \d+ columns, got (\d+)|.* to null)")
+"""What Arrow says of a line with too many or too few values, or with something between two of the
+colons of a `::`; its rows count the header as 1."""
 
 FAULTS = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError, EOFError)
 """What Arrow raises on files that are not what they should be."""
@@ -165,7 +167,7 @@ class _Text(Table):
     """Lines of values between delimiters, the names of the columns on the first or given."""
 
     def __init__(
-        self, path: Path, delimiters: str, quoted: bool, names: Sequence[str] = ()
+        self, path: Path, delimiters: Sequence[str], quoted: bool, names: Sequence[str] = ()
     ) -> None:
         super().__init__(path)
         self.quoted = quoted
@@ -181,7 +183,8 @@ class _Text(Table):
                 delimiters, key=lambda mark: (text.count(mark) + 1 == len(names), text.count(mark))
             )
             decoded = (line.decode() for line in lines)
-            self.first = next(csv.reader(decoded, **self._dialect(), strict=True), [])
+            first = next(csv.reader(decoded, **self._dialect(), strict=True), [])
+            self.first = first[:: len(self.delimiter)]
         except UnicodeDecodeError as error:
             raise DataError(f"{path}, line 1: not UTF-8 at byte {error.start}") from error
         except csv.Error as error:
@@ -197,24 +200,28 @@ class _Text(Table):
 
     def _dialect(self) -> dict[str, Any]:
         quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        return {"delimiter": self.delimiter, "quoting": quoting}
+        return {"delimiter": self.delimiter[0], "quoting": quoting}
 
     def chunks(self, columns: Sequence[str]) -> Iterator[Chunk]:
         twice = [name for name in columns if self.names.count(name) > 1]
         if twice:
             raise DataError(f"{self.path}, line 1: there are several columns '{twice[0]}'")
+        names, between = self.names, {}
+        if self.delimiter == "::":  # for Arrow it is ":", and a column that is always empty
+            between = {f"{name}::": pa.null() for name in names[:-1]}
+            names = [*chain.from_iterable(zip(names, between, strict=False)), names[-1]]
         reading = pyarrow.csv.ReadOptions(
-            use_threads=False, block_size=BLOCK, column_names=None if self.header else self.names
+            use_threads=False, block_size=BLOCK, column_names=None if self.header else names
         )
         parsing = pyarrow.csv.ParseOptions(
-            delimiter=self.delimiter,
+            delimiter=self.delimiter[0],
             quote_char='"' if self.quoted else False,
             newlines_in_values=self.quoted,
             ignore_empty_lines=False,
         )
         converting = pyarrow.csv.ConvertOptions(
-            include_columns=list(dict.fromkeys(columns)),
-            column_types=dict.fromkeys(columns, pa.binary()),
+            include_columns=[*dict.fromkeys(columns), *between],
+            column_types=dict.fromkeys(columns, pa.binary()) | between,
         )
         first = 0
         try:
@@ -224,9 +231,9 @@ class _Text(Table):
                     first += batch.num_rows
         except FAULTS as error:
             if wrong := MISFIT.search(str(error)):
-                row, expected, found = map(int, wrong.groups())
-                where = self.place(row - 1 - self.header)
-                raise DataError(f"{where}: expected {expected} columns, found {found}") from error
+                where = self.place(int(wrong[1]) - 1 - self.header)
+                found = f", found {wrong[2]}" if len(self.delimiter) == 1 else " between '::'"
+                raise DataError(f"{where}: expected {len(self.names)} columns{found}") from error
             if "straddling" in str(error):
                 raise DataError(
                     f"{self.place(first)} or later: a line of more than {BLOCK:,} bytes; "
