@@ -67,7 +67,8 @@ def choose(
         bool, typer.Option("--dry-run", help="Show what there is to do and how long it takes.")
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Runs at a time; default one per core.")
+        int | None,
+        typer.Option("--jobs", min=1, help="Runs at a time; default one per core, at most 8."),
     ] = None,
     results: Results = Path("results"),
     data: Data = None,

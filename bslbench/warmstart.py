@@ -37,7 +37,7 @@ def als_tables(data: Interactions, dim: int, seed: int) -> tuple[Tensor, Tensor]
         from implicit.cpu.als import AlternatingLeastSquares
         from threadpoolctl import threadpool_limits
     except ImportError as error:
-        raise ConfigError("init = 'als' needs `pip install bslbench[als]`") from error
+        raise ConfigError("init = 'als' needs implicit: pip install 'bslbench[als]'") from error
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=dim,

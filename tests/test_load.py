@@ -12,6 +12,7 @@ import pytest
 from bslbench.catalog import DatasetSpec, load_catalog
 from bslbench.data import load as module
 from bslbench.data import synthetic
+from bslbench.data.ids import ids_of
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import describe, load, statistics
 from bslbench.errors import ConfigError, DataError
@@ -150,6 +151,9 @@ def test_offsets_are_subtracted(tmp_path: Path) -> None:
     data.spec |= {"user_offset": 11, "item_offset": 20}
     assert data.load().train.toarray().tolist()[0] == [0, 1, 0, 1]
     assert data.load().test.toarray().tolist()[1] == [1, 0, 0, 0]
+    ids = ids_of(data.catalog(), "mine", data.load())  # and added where ids are shown
+    assert ids.users.to_pylist() == ["11", "12", "13"]
+    assert ids.items.to_pylist() == ["20", "21", "22", "23"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from bslbench.engine.race.ladder import Race, Rung, entered, ladder, study
 from bslbench.engine.race.plan import Plan, described, plan
 from bslbench.engine.race.race import Outcome, run_race
 from bslbench.engine.race.record import Folder, Record
+from bslbench.engine.status import overview
 from bslbench.engine.store import TRAILING, Store, csv_text, sha256
 from bslbench.engine.tuning.ledger import Trial
 from bslbench.errors import ConfigError, DataError
@@ -100,6 +101,13 @@ def test_what_a_loss_counts_in_epochs_or_steps_ends_within_a_quarter_of_the_trai
     assert counted(40) == {"bc": 5, "adap_tau": 10, "tce": 10 * steps, "sl_at_k": 5}
     fixed = counted(4, warmup=3, **{"tce.ramp": 7})
     assert fixed == {"bc": 3, "adap_tau": 3, "tce": 7, "sl_at_k": 1}
+
+
+def test_what_a_loss_counts_is_not_tuned_in_a_race() -> None:
+    asked = race(losses=["sl_at_k"])
+    rung = ladder(asked, Options())[-1]
+    [made] = entered(study(asked, 1, rung, 20, []), rung, Options())
+    assert made.space.keys() == {"lr", "l2", "tau", "tau_w"}
 
 
 def test_the_plan_says_what_is_shortened() -> None:
@@ -344,6 +352,9 @@ def test_the_trials_that_the_first_rung_rests_on_are_missed(tmp_path: Path, now:
     outcome, _ = timed(tmp_path, now, 400.0)
     assert outcome is not None
     rung = tmp_path / outcome.record.race.name / "rung-0"
+    shown = overview(tmp_path).splitlines()
+    assert "trial/rung-0: study: 12 trials done, 4 of each of 3" in shown
+    assert "trial/rung-1: 6 cells: 6 done" in shown
     (rung / "study.db").unlink()
     with pytest.raises(DataError, match=f"{rung} is gone or damaged, .*give another --name"):
         timed(tmp_path, now, 400.0)

@@ -286,6 +286,8 @@ def test_a_failed_trial_counts_and_hopeless_losses_end_the_study(tmp_path: Path)
 
 def test_a_folder_holds_one_study(tmp_path: Path) -> None:
     Ledger(tmp_path / "study").open(study(), contenders(study()))
+    assert Ledger(tmp_path / "study").trials("sl") == []
+    assert not (tmp_path / "study" / "study.db").exists()  # asking makes nothing
     more = study(losses=["sl", "mse"], references=["popularity"])
     Ledger(tmp_path / "study").open(more, contenders(more))
     assert Ledger(tmp_path / "study").asked() == (["sl", "bpr", "mse"], ["popularity"])

@@ -75,7 +75,8 @@ def ids_of(
     interactions: Interactions,
     data: Path | None = None,
 ) -> Ids:
-    """Return what the users and items of a dataset are called: their numbers, if nothing else.
+    """Return what the users and items of a dataset are called: if nothing else, their numbers as
+    its files have them.
 
     Parameters
     ----------
@@ -92,11 +93,12 @@ def ids_of(
     spec = get(catalog, split_name(dataset)[0])
     sizes = interactions.n_users, interactions.n_items
     kept = interactions.kept or (None, None)
+    offsets = spec.user_offset, spec.item_offset
     sides = []
-    for side, size, rows in zip(("users", "items"), sizes, kept, strict=True):
+    for side, size, rows, offset in zip(("users", "items"), sizes, kept, offsets, strict=True):
         numbers = np.arange(size) if rows is None else rows
         if side not in spec.ids:
-            sides.append(pc.cast(pa.array(numbers), TEXT))
+            sides.append(pc.cast(pa.array(numbers + offset), TEXT))
             continue
         path = data_dir(data) / spec.name / spec.ids[side]
         if not path.is_file():  # while the pairs come from the cache

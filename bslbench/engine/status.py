@@ -46,7 +46,7 @@ def overview(results: Path, grid: str | None = None) -> str:
         If there is none of that name.
     """
     # A study has a grid once its final runs are planned; the rungs of a race lie a level deeper.
-    kept = ("*/grid.toml", "*/study.db", "*/*/study.db")
+    kept = ("*/grid.toml", "*/study.db", "*/rung-*/grid.toml", "*/rung-*/study.db")
     files = (file for pattern in kept for file in results.glob(pattern))
     known = sorted({file.parent.relative_to(results).as_posix() for file in files})
     if grid is not None and grid not in known:

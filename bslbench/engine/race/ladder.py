@@ -152,7 +152,7 @@ def _batch(pairs: int) -> int:
 def shortened(race: Race, rung: Rung, epochs: int) -> dict[str, Scalar]:
     """Return what losses would count beyond `COUNTED` of a training, held to it: ``LOSS.KEY``.
 
-    What `set` holds fixed stays as it is.
+    What they would tune of it is held too; what `set` holds fixed stays as it is.
 
     Raises
     ------
@@ -170,9 +170,10 @@ def shortened(race: Race, rung: Rung, epochs: int) -> dict[str, Scalar]:
                 )
             key, most = f"{plugin.name}.{name}", max(1, int(COUNTED * length[unit]))
             default = plugin.parameters()[name].default
-            longer = isinstance(default, int | float) and default > most
-            if longer and not {name, key} & race.set.keys():
-                held[key] = most
+            if not isinstance(default, int | float) or {name, key} & race.set.keys():
+                continue
+            if default > most or name in (declared(plugin.cls, "space") or ()):
+                held[key] = min(default, most)
     return held
 
 

@@ -163,6 +163,8 @@ class Ledger:
         return self._studies[name]
 
     def _trials(self, name: str) -> list[Trial]:
+        if not (self.folder / "study.db").exists():  # which reading would make
+            return []
         found = (_read(frozen) for frozen in self._study(name).get_trials(deepcopy=False))
         return sorted(found, key=lambda trial: trial.number)
 
