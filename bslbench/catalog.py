@@ -112,10 +112,14 @@ def load_catalog(path: Path | None = None) -> dict[str, DatasetSpec]:
 
 def packaged() -> dict[str, DatasetSpec]:
     """Return the entries that come with the package."""
-    path = Path(__file__).with_name("datasets.toml")
-    if not path.is_file():  # a checkout: it lies beside the package's folder
-        path = path.parents[1] / "datasets.toml"
-    return read_catalog(path)
+    return read_catalog(packaged_at())
+
+
+def packaged_at() -> Path:
+    """Return where the catalog that comes with the package lies."""
+    inside = Path(__file__).with_name("datasets.toml")
+    # In a checkout it lies beside the package's folder.
+    return inside if inside.is_file() else inside.parents[1] / inside.name
 
 
 def get(catalog: Mapping[str, DatasetSpec], name: str) -> DatasetSpec:

@@ -157,6 +157,7 @@ def choose(
             make = partial(prepare.planned, race, how, seconds, jobs, seeds, tell)
             record = prepare.begun(race, folder, make)
             clock.keep()
+        jobs = min(jobs, record.plan.jobs)
         plan = described(race, record.plan, jobs)
         if dry_run:
             print(plan)

@@ -86,6 +86,9 @@ def compare(
     name = name or f"{loss.rpartition(':')[2]}-against-{held.grid}"
     study, rounds, seeds = rival(held, loss, name, data, known)
     ledger = Ledger(results / name)
+    losses, references = ledger.asked()
+    if [*losses, *references] not in ([], [loss]):
+        raise ConfigError(f"{ledger.folder} has another study; give another --name")
     entered = contenders(study, data, known)
     final = final_grid(study, seeds, ledger.folder)
     with console.status("probing") as shown:
@@ -155,8 +158,8 @@ def verify(
     ]
     print(tabulate(rows, "keys", "simple", disable_numparse=True))
     print(
-        f"\n{len(held.cells)} runs: metrics follow from the ranks; {len(checks)} made again "
-        f"(--seed {drawn}), Recall@20"
+        f"\n{len(held.cells)} runs: metrics follow from the ranks, tables from these; "
+        f"{len(checks)} made again (--seed {drawn}), Recall@20"
     )
     verdicts = {check.verdict for check in checks}
     if "differs" in verdicts:

@@ -18,6 +18,9 @@ PROTOCOL = 1
 Scalar = bool | int | float | str
 Score = Literal["cosine", "inner"]
 Selection = Literal["valid", "test"]
+GRID_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a grid can be called: its folder in the results."""
+
 REFERENCE = "reference"
 """Stands as the backbone of recommenders that no gradient trains."""
 EXTERNAL = "external"
@@ -108,6 +111,10 @@ class Cell(Strict):
         stem = "-".join(filter(None, names))
         return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem) + f"-{digest}"
 
+    def changed(self, **changes: Any) -> "Cell":
+        """Return the cell with some fields changed: another one, with an id of its own."""
+        return Cell(**{name: getattr(self, name) for name in Cell.model_fields} | changes)
+
     def canonical(self) -> str:
         """Return the resolved configuration as JSON with sorted keys: what the id is made of."""
         return json.dumps(_resolved(self), sort_keys=True)
@@ -180,7 +187,7 @@ class Grid(Strict):
     [0, 1]
     """
 
-    name: str = Field("adhoc", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("adhoc", pattern=GRID_NAME)
     description: str = ""
     datasets: list[str] = Field(["synthetic"], min_length=1)
     backbones: list[str] = Field(["mf"], min_length=1)

@@ -17,8 +17,8 @@ from torch import nn
 from bslbench.config import Scalar, TrainSettings
 from bslbench.errors import ConfigError, RunFailed, suggest
 
-NOT_HYPER = {"self", "data", "dim", "generator"}
-"""Arguments of a module that the engine fills in."""
+OF_BACKBONES = {"data", "dim", "generator"}
+"""Arguments of a backbone that the engine fills in."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,16 @@ class Plugin:
 
     def parameters(self) -> dict[str, inspect.Parameter]:
         """Return the hyper-parameters by name."""
-        signature = inspect.signature(self.cls.__init__)
-        given = NOT_HYPER if issubclass(self.cls, nn.Module) else {"self"}
+        try:
+            signature = inspect.signature(self.cls.__init__, eval_str=True)
+        except Exception:  # an annotation that is text and cannot be evaluated
+            signature = inspect.signature(self.cls.__init__)
+        given = signature.parameters
+        filled_in = {"self"} | (OF_BACKBONES if given.keys() >= OF_BACKBONES else set())
         return {
             name: parameter
-            for name, parameter in signature.parameters.items()
-            if name not in given
+            for name, parameter in given.items()
+            if name not in filled_in
             and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
         }
 
@@ -62,13 +66,19 @@ class Plugin:
         Raises
         ------
         ConfigError
-            If one has neither, or a value does not fit the annotated or default type.
+            If one has neither, or a value is none that a cell can have or does not fit the
+            annotated or default type.
         """
         resolved: dict[str, Scalar] = {}
         for name, parameter in self.parameters().items():
             if name not in given and parameter.default is parameter.empty:
                 raise ConfigError(f"{self.name} needs a value for '{name}': --set {name}=...")
             value = given.get(name, parameter.default)
+            if not isinstance(value, Scalar):
+                raise ConfigError(
+                    f"{self.name}: {name} = {value!r}: a hyper-parameter is a number, a text, true "
+                    "or false"
+                )
             kind = parameter.annotation if parameter.annotation in (bool, int, float, str) else None
             if kind is None and parameter.default is not parameter.empty:
                 kind = type(parameter.default)
@@ -114,6 +124,8 @@ def find(name: str, table: Mapping[str, type[nn.Module]], what: str) -> Plugin:
             n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, nn.Module)
         ]
         raise ConfigError(f"{path}: no torch.nn.Module '{class_name}'{suggest(class_name, own)}")
+    if not place.endswith(".py"):
+        path = Path(inspect.getfile(cls))  # which the module may only hand on
     source = hashlib.sha256(path.read_bytes()).hexdigest()
     plugin = Plugin(class_name, cls, f"{place}:{class_name}", str(path), source)
     taken = set(plugin.parameters()) & (set(TrainSettings.model_fields) | {"seed", "loss"})
@@ -150,6 +162,9 @@ def _import_module(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ConfigError(f"no module '{name}' can be imported: {error}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise RunFailed(f"module '{name}' cannot be imported: {reason}") from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from bslbench.engine.executors import run_grid
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Executor
-from bslbench.engine.store import Store, write_atomically
+from bslbench.engine.store import Store, locked, write_atomically
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger
 from bslbench.engine.tuning.outcome import write_outcome
@@ -74,8 +74,9 @@ def show(results: Path, name: str, folder: Path) -> Table:
         Where the results lie, and the study's name there.
     """
     table = tuning_table(results, name)
-    write_atomically(folder / "table.md", render(table, "markdown"))
     loaded = Results.load(results, name)
-    for over in ("trials", "seconds"):
-        save(chart(loaded, f"best-of-{over}"), folder / f"best-of-{over}.svg")
+    with locked(folder):
+        write_atomically(folder / "table.md", render(table, "markdown"))
+        for over in ("trials", "seconds"):
+            save(chart(loaded, f"best-of-{over}"), folder / f"best-of-{over}.svg")
     return table

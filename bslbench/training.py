@@ -18,7 +18,7 @@ from bslbench.errors import RunFailed
 from bslbench.losses.base import Batch, Loss, Setup
 from bslbench.optimisers import optimiser_for
 from bslbench.sampling import SAMPLERS
-from bslbench.seeding import generator
+from bslbench.seeding import generator, key_of
 
 PHASES = ("start", "scores", "loss", "backward", "adam")
 """Start of the tables; then, of each step, draws and scores, loss, all gradients, optimiser."""
@@ -180,6 +180,7 @@ def train(
             batch_users, batch_items = users[rows], items[rows]  # [B]
             if on_step := getattr(backbone, "on_step", None):
                 on_step(generator(seed, "backbone", now.epoch, now.step))
+            torch.default_generator.manual_seed(key_of(seed, "step", now.epoch, now.step))
             clock = perf_counter()
             scored = sampler(backbone, batch_users, batch_items, now.epoch, now.step)
             pos, neg, all_scores = scored.pos, scored.neg, scored.all_scores  # [B, K], [B, M]
@@ -199,6 +200,7 @@ def train(
                 scored.negative_products,
             )
             total = loss(pos, neg, batch)
+            _check_scalar(total, loss)
             if settings.l2:
                 total = total + settings.l2 / (2 * len(rows)) * scored.squared
             clock = _lap(now, "loss", clock)
@@ -276,6 +278,19 @@ def epoch_order(n_pairs: int, n_drawn: int, seed: int, epoch: int) -> Tensor:
 
 def _copy(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _check_scalar(total: Any, loss: Loss) -> None:
+    """Raise a `RunFailed` if there is nothing to descend on."""
+    if not isinstance(total, Tensor):
+        found = type(total).__name__
+    elif total.numel() != 1:
+        found = f"a tensor of shape {list(total.shape)}"
+    elif not total.requires_grad:
+        found = "a tensor without gradient"
+    else:
+        return
+    raise RunFailed(f"{type(loss).__name__}: forward returned {found}, not one number to minimise")
 
 
 def _check_finite(losses: Tensor, epoch: int, settings: TrainSettings, loss: nn.Module) -> None:

@@ -37,7 +37,12 @@ def planned(
         for rung, n in zip(ladder(asked, options or Options()), rounds, strict=True)
     ]
     content = {"epochs": 2, "rungs": rungs, "entering": 2, "finalists": 2}
-    content |= {"references": ["popularity", "ials"], "left_out": {}, "ends": [0.4, 0.7, 0.9]}
+    content |= {
+        "references": ["popularity", "ials"],
+        "left_out": {},
+        "ends": [0.4, 0.7, 0.9],
+        "jobs": 8,
+    }
     return Plan(**content | {"seconds": 1.0, "least": 1.0} | changes)
 
 

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import fuzz
-from bslbench.catalog import load_catalog
+from bslbench.catalog import load_catalog, packaged_at
 from bslbench.data.ids import Coder, ids_of
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
@@ -495,6 +495,10 @@ def test_names_that_cannot_be(bslbench: Command) -> None:
     ):
         code, _, err = bslbench("data", "add", name, "o.csv")
         assert code == 2 and message in err
+    Path("datasets.toml").symlink_to(packaged_at())  # as in a checkout
+    code, _, err = bslbench("data", "add", "shop", "o.csv")
+    assert code == 2 and "datasets.toml is the catalog of bslbench itself: work in another" in err
+    Path("datasets.toml").unlink()
     Path("data/there").mkdir(parents=True)
     Path("data/there/thesis.txt").write_text("mine")
     for asked in ([], ["--force"]):
@@ -560,6 +564,10 @@ def test_cold_items_and_users_without_history_are_warned_of(bslbench: Command) -
         (b"user,item,time\na,x,1\n\na,y\n", "o.csv, line 4: expected 3 columns, found 2"),
         (b"user,item,time\na,x,1\nb,,2\n", "o.csv, line 3: no item"),
         (b"user,item,time\na,x,1\nb,y,soon\n", "o.csv, line 3: 'soon' is not a time"),
+        (
+            b"user,item\na,x\nb," + b"y" * 513,
+            "line 3: 'yyyyyyyyyyyyyyyyyyyyy...' is not an item",
+        ),
         (b"user,item,time\na,x,1\nb,y,\n", "o.csv, line 3: no time"),
         (b"user,item,time\na,x,1\nb,y,inf\n", "o.csv, line 3: 'inf' is not a time"),
         (b"user,item,time\na,x,2020-01-01\nb,y,7\n", "o.csv, line 3: '7' is not a time"),

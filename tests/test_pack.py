@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -268,7 +269,7 @@ def test_a_new_loss_gets_the_same_effort_and_a_row(
     )
     assert old.items() < new.items()
     with pytest.raises(ConfigError, match="has a loss 'sl' already: give the new class another"):
-        join(pack, study, [c for c in pack.cells if c.loss == "sl"], Store(tmp_path), both)
+        rival(pack, "sl", "again")
 
 
 def test_other_data_and_other_budgets_are_refused(packed: bytes, tmp_path: Path) -> None:
@@ -337,6 +338,24 @@ def test_another_maker_or_version_promises_no_equal_bytes(
     assert check.same_bytes and not check.same_machine
 
 
+@pytest.mark.parametrize("name", ["metrics.csv", "runs.csv", "grid.toml"])
+def test_a_forged_table_is_found(packed: bytes, tmp_path: Path, name: str) -> None:
+    better = changed(packed, f"grid/{name}", lambda b: b.replace(b"0.", b"0.9", 1), True)
+    pack = read_pack(better, "it")
+    pack.unpack(tmp_path, "study")
+    with pytest.raises(DataError, match=f"it: grid/{name} is not what its runs give"):
+        check_metrics(pack, tmp_path)
+
+
+@pytest.mark.parametrize("grid", ["/tmp/elsewhere", "../up", ".hidden", "a/b", ""])
+def test_a_pack_stays_in_the_results(packed: bytes, grid: str) -> None:
+    def renamed(manifest: bytes) -> bytes:
+        return json.dumps(json.loads(manifest) | {"grid": grid}).encode()
+
+    with pytest.raises(DataError, match=re.escape(f"it: its grid cannot be called {grid!r}")):
+        read_pack(changed(packed, "pack.json", renamed, False), "it")
+
+
 def test_a_forged_run_is_found_on_the_same_machine(packed: bytes, tmp_path: Path) -> None:
     """Ranks and metrics of another seed under this one's name: consistent, but not so made."""
     first, second = (c.id for c in read_pack(packed, "it").cells if c.loss == "sl" and c.seed < 2)
@@ -354,7 +373,8 @@ def test_a_forged_run_is_found_on_the_same_machine(packed: bytes, tmp_path: Path
     )
     forged = read_pack(packed, "it")
     forged.unpack(tmp_path, "study")
-    check_metrics(forged, tmp_path)
+    with pytest.raises(DataError, match=r"it: grid/metrics.csv is not what its runs give"):
+        check_metrics(forged, tmp_path)
     only = type(forged)(forged.grid, {p: c for p, c in forged.files.items() if first in p}, "it")
     [check] = rerun(only, tmp_path, 3, 0, Options(), lambda text: None)
     assert check.verdict == "differs" and check.same_machine

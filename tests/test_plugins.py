@@ -1,13 +1,23 @@
 """Losses of the user's own: found, hashed by their bytes, blamed for their own errors."""
 
+import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 from bslbench.backbones import BACKBONES
+from bslbench.engine.cell import run_cell
+from bslbench.engine.grid import expand
+from bslbench.engine.inputs import Options
+from bslbench.engine.plan import probe
+from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, RunFailed
 from bslbench.losses import LOSSES
-from bslbench.plugins import blaming, find
+from bslbench.plugins import Plugin, blaming, find
+from bslbench.training import Interrupted
+from tests.test_engine import grid
 
 SOURCE = """
 import torch
@@ -103,3 +113,116 @@ def test_blames_only_the_files_it_was_given() -> None:
     mine = pytest.raises(RunFailed, match=r"test_plugins.py, line \d+: ZeroDivisionError")
     with mine, blaming(__file__):
         _ = 1 / 0
+
+
+def plugin_of(file: Path, source: str) -> Plugin:
+    file.write_text(source)
+    return find(f"{file}:Cauchy", LOSSES, "loss")
+
+
+@pytest.mark.parametrize("name", ["data", "dim", "generator"])
+def test_what_only_backbones_are_given_is_a_parameter_of_a_loss(file: Path, name: str) -> None:
+    source = SOURCE.replace("width: float = 1.0", f"width: float = 1.0, {name}: int = 3")
+    if name == "dim":
+        with pytest.raises(ConfigError, match="has a parameter 'dim', a name of the training's"):
+            plugin_of(file, source)
+    else:
+        assert plugin_of(file, source).resolve({})[name] == 3
+    assert not find("mf", BACKBONES, "backbone").parameters()
+
+
+def test_annotations_that_are_text_are_read(file: Path) -> None:
+    future = "from __future__ import annotations\n"
+    plugin = plugin_of(file, future + SOURCE.replace("width: float = 1.0", "width: float = 1"))
+    assert plugin.resolve({"width": 0.3}) == {"width": 0.3, "sharp": False, "power": 2}
+    unknown = plugin_of(file, future + SOURCE.replace("width: float", "width: Unknown"))
+    assert unknown.resolve({"width": 0.3})["width"] == 0.3
+
+
+@pytest.mark.parametrize("default", ["None", "(1, 2)", "[]"])
+def test_a_default_that_no_cell_can_have_is_named(file: Path, default: str) -> None:
+    plugin = plugin_of(file, SOURCE.replace("width: float = 1.0", f"width={default}"))
+    with pytest.raises(ConfigError, match=r"Cauchy: width = .*: a hyper-parameter is a number"):
+        plugin.resolve({})
+
+
+def test_a_module_that_hands_a_class_on_is_not_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "handing_on"
+    package.mkdir()
+    (package / "__init__.py").write_text("from handing_on.losses import Cauchy\n")
+    (package / "losses.py").write_text(SOURCE)
+    (package / "broken.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = find("handing_on:Cauchy", LOSSES, "loss")
+    assert plugin.path == str(package / "losses.py")
+    assert plugin.source == hashlib.sha256(SOURCE.encode()).hexdigest()
+    with pytest.raises(RunFailed, match=r"module 'handing_on\.broken' cannot be imported: Zero"):
+        find("handing_on.broken:Cauchy", LOSSES, "loss")
+
+
+def test_two_of_one_name_are_refused(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.py"
+    other.write_text(SOURCE)
+    with pytest.raises(ConfigError, match=r"two are called 'Cauchy', .*my_loss.py:Cauchy and .*"):
+        expand(grid(losses=[f"{file}:Cauchy", f"{other}:Cauchy"]))
+    assert len(expand(grid(losses=[f"{file}:Cauchy", f"{file}:Cauchy"]))) == 1
+
+
+def test_a_need_that_nobody_can_meet_is_named(file: Path) -> None:
+    file.write_text(
+        SOURCE.replace("    def __init__", '    needs = {"negative"}\n\n    def __init__')
+    )
+    with pytest.raises(ConfigError, match="Cauchy: needs: no 'negative'; did you mean 'negatives'"):
+        expand(grid(losses=[f"{file}:Cauchy"]))
+
+
+RANDOM = """
+import torch
+
+class Random(torch.nn.Module):
+    needs = frozenset({"negatives", "all_items"})
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(()))
+
+    def forward(self, pos, neg, batch):
+        kept = torch.nn.functional.dropout(neg, 0.5)
+        return self.weight.square() + (kept.mean(1) - pos[:, 0] + batch.all_scores.mean(1)).mean()
+"""
+
+
+def test_what_a_loss_draws_is_the_cells_own(tmp_path: Path) -> None:
+    """Whatever was drawn before it, and however often it was interrupted."""
+    (tmp_path / "random_loss.py").write_text(RANDOM)
+    asked = grid(losses=[f"{tmp_path / 'random_loss.py'}:Random"], set={"score_train": "inner"})
+    [cell] = expand(asked)
+    stops = [iter([False, False, True]), iter([False] * 10**6)]
+    tables = []
+    for number in range(2):
+        torch.manual_seed(number)
+        before = torch.random.get_rng_state()
+        store = Store(tmp_path / str(number))
+        for stop in stops[number:]:
+            with suppress(Interrupted):
+                run_cell(cell, store, Options(), stop=lambda own=stop: next(own))
+        assert torch.equal(before, torch.random.get_rng_state())  # and the caller's goes on
+        tables.append(store.run(cell.id).file("metrics.csv").read_bytes())
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("(neg - pos).mean(1)", r"a tensor of shape \[512\]"),
+        ("pos.detach().mean()", "a tensor without gradient"),
+        ("0.0", "float"),
+    ],
+)
+def test_what_cannot_be_minimised_is_named(file: Path, returned: str, message: str) -> None:
+    file.write_text(SOURCE.replace("(neg - pos).clamp_min(0).mean() / self.width", returned))
+    [cell] = expand(grid(losses=[f"{file}:Cauchy"]))
+    with pytest.raises(RunFailed, match=f"Cauchy: forward returned {message}, not one number"):
+        probe(cell, Options())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bslbench import memory
 from bslbench.engine.failures import record_failure
 from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Job, Listener, Result, Stop
@@ -16,7 +17,7 @@ from bslbench.engine.race import clock as clocks
 from bslbench.engine.race import prepare
 from bslbench.engine.race.agreement import agreement
 from bslbench.engine.race.clock import Clock
-from bslbench.engine.race.cost import OVERHEAD, Cost
+from bslbench.engine.race.cost import OVERHEAD, Cost, side_by_side
 from bslbench.engine.race.heats import Heat
 from bslbench.engine.race.ladder import Race, Rung, entered, ladder, study
 from bslbench.engine.race.plan import Plan, described, plan
@@ -169,6 +170,22 @@ def test_a_budget_that_is_too_short_is_told_the_least() -> None:
     least = made(1e5).least
     assert f"{least / 60:.1f} min" in str(told.value)
     assert made(least + 1).epochs == 4
+
+
+@pytest.mark.parametrize(("free", "jobs"), [(None, 4), (10_000, 4), (2_500, 2), (500, 1)])
+def test_runs_stand_side_by_side_as_memory_allows(
+    monkeypatch: pytest.MonkeyPatch, free: int | None, jobs: int
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda: None if free is None else free * 2**20)
+    costs = {"sl": [Cost(1.0, megabytes=400.0), Cost(2.0, megabytes=1000.0)], "ials": [Cost()]}
+    assert side_by_side(costs, 4) == jobs
+
+
+def test_what_is_set_for_a_reference_that_is_left_out_is_no_error() -> None:
+    asked = race(set=SET | {"ease.lam": 500.0})
+    rung = ladder(asked, Options())[-1]
+    assert "ease.lam" not in study(asked, 0, rung, 4, ["ials"]).set
+    assert study(asked, 0, rung, 4, ["ease"]).set["ease.lam"] == 500.0
 
 
 def trial(number: int, score: float, state: Any = "complete") -> Trial:
@@ -329,6 +346,14 @@ def test_killed_and_called_again_it_ends_with_the_same_budget_and_results(
         (f.name, f.valid) for f in whole.finals.losses
     ]
     assert sorted(now.jobs) == sorted(made)
+
+
+def test_results_of_another_kind_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_text("")
+    with pytest.raises(ConfigError, match="has results of a grid; give another --name"):
+        prepare.begun(race(), Folder(tmp_path / "race"), lambda: planned(race()))
+    (tmp_path / "grid.toml").unlink()
+    assert prepare.begun(race(), Folder(tmp_path / "race"), lambda: planned(race())).done == {}
 
 
 def test_another_race_of_the_same_name_is_refused(tmp_path: Path) -> None:

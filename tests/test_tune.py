@@ -1,5 +1,6 @@
 """Tuning: the same effort for every loss, the same trials however often it is cut off."""
 
+import math
 import signal
 import subprocess
 import sys
@@ -120,6 +121,8 @@ def test_a_space_is_read_as_declared() -> None:
         (("linear", 2.0, 1.0), "2.0 is not below 1.0"),
         (("int", 1.5, 3), "is not a kind and two numbers of it"),
         (("linear", 1, 2, 3), "is not a kind and two numbers of it"),
+        (("linear", 0.0, math.inf), "is not a kind and two numbers of it"),
+        (("int", False, True), "is not a kind and two numbers of it"),
         ([1, 2], "is neither"),
         ("log", "is neither"),
     ],
@@ -288,6 +291,10 @@ def test_a_folder_holds_one_study(tmp_path: Path) -> None:
     Ledger(tmp_path / "study").open(study(), contenders(study()))
     assert Ledger(tmp_path / "study").trials("sl") == []
     assert not (tmp_path / "study" / "study.db").exists()  # asking makes nothing
+    (tmp_path / "grid").mkdir()
+    (tmp_path / "grid" / "grid.toml").write_text("")
+    with pytest.raises(ConfigError, match="grid has results of a grid; give another --name"):
+        Ledger(tmp_path / "grid").open(study(), contenders(study()))
     more = study(losses=["sl", "mse"], references=["popularity"])
     Ledger(tmp_path / "study").open(more, contenders(more))
     assert Ledger(tmp_path / "study").asked() == (["sl", "bpr", "mse"], ["popularity"])

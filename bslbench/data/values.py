@@ -13,6 +13,9 @@ Place = Callable[[int], str]
 
 ZONED, NAIVE = pa.timestamp("us", "UTC"), pa.timestamp("us")
 
+LONGEST = 512
+"""Bytes of an id: an array of ids that numpy alone can read holds all as long as the longest."""
+
 
 def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
     """Return ids of any type as text, [n] string: whole numbers in digits, text as it is.
@@ -22,7 +25,8 @@ def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
     Raises
     ------
     DataError
-        For a type that names nothing, or naming the row of a value that is missing or not UTF-8.
+        For a type that names nothing, or naming the row of a value that is missing, longer than
+        `LONGEST` or not UTF-8.
     """
     column = _plain(column)
     kind = column.type
@@ -39,8 +43,9 @@ def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
     elif not pa.types.is_integer(kind):
         raise DataError(f"{place(0)}: a {what} cannot be a {kind}")
     column = pc.cast(column, pa.string())
-    present = pc.fill_null(pc.greater(pc.binary_length(column), 0), False)
-    _all(present, column, place, what)
+    length = pc.fill_null(pc.binary_length(column), 0)
+    _all(pc.greater(length, 0), column, place, what)
+    _all(pc.less_equal(length, LONGEST), column, place, f"{what}: more than {LONGEST} bytes")
     return column
 
 
@@ -181,4 +186,5 @@ def _blame(column: pa.Array, place: Place, i: int, what: str) -> None:
         raise DataError(f"{place(i)}: no {what}")
     shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     shown = shown if len(shown) <= 24 else shown[:21] + "..."
-    raise DataError(f"{place(i)}: {shown!r} is not a {what}")
+    article = "an" if what.startswith("item") else "a"
+    raise DataError(f"{place(i)}: {shown!r} is not {article} {what}")

@@ -43,7 +43,7 @@ from bslbench.losses.base import Loss, as_loss
 from bslbench.noise import Noise
 from bslbench.plugins import blaming, find
 from bslbench.references import REFERENCES, Reference
-from bslbench.seeding import generator
+from bslbench.seeding import generator, key_of
 from bslbench.training import Evaluation, Progress, train
 from bslbench.warmstart import als_tables
 
@@ -273,7 +273,9 @@ def built(cell: Cell, data: Interactions) -> Iterator[tuple[Backbone, Loss, list
             if plugin.source != source:
                 raise RunFailed(f"{plugin.path} has changed since {cell.id} was planned")
             user_files.append(plugin.path)
-    with blaming(*user_files):
+    # What a user's code draws without a generator belongs to the cell, too.
+    with blaming(*user_files), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_of(cell.seed, "module"))
         draws = generator(cell.seed, "init")
         backbone_class: Any = find(cell.backbone_path or cell.backbone, BACKBONES, "backbone").cls
         settings = trained(cell)

@@ -14,7 +14,7 @@ from bslbench.data.resplit import unsplit
 from bslbench.engine.presets import find_presets
 from bslbench.errors import ConfigError, suggest
 from bslbench.losses import LOSSES
-from bslbench.losses.base import declared
+from bslbench.losses.base import NEEDS, declared
 from bslbench.noise import Noise
 from bslbench.plugins import Plugin, find
 from bslbench.references import REFERENCES
@@ -53,8 +53,8 @@ def expand(
         raise ConfigError(
             f"grid '{grid.name}' has neither losses nor references: --loss sl, --reference ease"
         )
-    losses = [find(name, LOSSES, "loss") for name in grid.losses]
-    backbones = [find(name, BACKBONES, "backbone") for name in grid.backbones]
+    losses = _apart([find(name, LOSSES, "loss") for name in grid.losses])
+    backbones = _apart([find(name, BACKBONES, "backbone") for name in grid.backbones])
     references = [_reference(name) for name in grid.references]
     _check_keys(grid, losses, backbones, references)
     if grid.selection == "test" and any(noise.labels == "same" for noise in grid.noises()):
@@ -99,6 +99,16 @@ def at_hand(
 
 def _listed(given: T | list[T]) -> list[T]:
     return given if isinstance(given, list) else [given]
+
+
+def _apart(plugins: list[Plugin]) -> list[Plugin]:
+    """Return them as they are, once no two have one name: results could not tell these apart."""
+    known: dict[str, Plugin] = {}
+    for plugin in plugins:
+        if (other := known.setdefault(plugin.name, plugin)).spec != plugin.spec:
+            places = " and ".join(sorted(p.spec or "ours" for p in (other, plugin)))
+            raise ConfigError(f"two are called '{plugin.name}', {places}: rename one")
+    return plugins
 
 
 def _reference(name: str) -> Plugin:
@@ -266,6 +276,9 @@ def _choices(
 
 def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:
     """Return the training settings that the loss decides, and those that it does not have."""
+    for need in declared(loss.cls, "needs"):
+        if need not in NEEDS:
+            raise ConfigError(f"{loss.name}: needs: no '{need}'{suggest(str(need), NEEDS)}")
     score = declared(loss.cls, "score")
     defaults = {"score_train": score, "score_test": score, "scale": declared(loss.cls, "scale")}
     defaults["n_negatives"] = declared(loss.cls, "n_negatives")

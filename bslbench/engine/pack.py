@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bslbench import __version__
-from bslbench.config import PROTOCOL, Cell, read_toml
+from bslbench.config import GRID_NAME, PROTOCOL, Cell, read_toml
 from bslbench.engine.store import Store, sha256, write_atomically, writing
 from bslbench.errors import ConfigError, DataError, suggest
 
@@ -27,7 +27,7 @@ MANIFEST = "pack.json"
 OF_GRID = ("grid.toml", "metrics.csv", "runs.csv", "study.toml", "trials.csv", "tuned.toml")
 """Of a grid's folder; the last three if it was tuned."""
 OF_RUN = ("run.json", "metrics.csv", "curve.csv", "ranks.npz")
-NAMES = re.compile(r"grid/[\w.-]+|runs/[\w-][\w.-]*/[\w.-]+", re.ASCII)
+NAMES = re.compile(r"(grid|runs/[\w-][\w.-]*)/[\w-][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ def read_pack(content: bytes, where: str) -> Pack:
         raise
     except Exception as error:  # damaged bytes make zipfile, zlib and json raise a dozen kinds
         raise DataError(f"{where} cannot be read as a pack: {error}") from error
+    if not re.fullmatch(GRID_NAME, grid):
+        raise DataError(f"{where}: its grid cannot be called {grid!r}")
     if protocol != PROTOCOL:
         raise DataError(
             f"{where}: made under version {protocol} of the protocol, this is version {PROTOCOL}: "

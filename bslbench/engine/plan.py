@@ -19,6 +19,7 @@ from bslbench.engine.failures import reason_of
 from bslbench.engine.inputs import Options, split_of
 from bslbench.engine.status import WORDS, span
 from bslbench.engine.store import Store
+from bslbench.errors import RunFailed
 from bslbench.memory import gigabytes
 from bslbench.training import Interrupted, train
 
@@ -134,19 +135,27 @@ def _ranked_alike(cell: Cell) -> str:
 
 def _cost(cell: Cell, options: Options, evaluations: Evaluations) -> Cost:
     try:
-        return probe(cell, options, evaluations)
+        return _probe(cell, options, evaluations)
     except Exception as error:
         return Cost(failure=reason_of(error))
 
 
-def probe(cell: Cell, options: Options, evaluations: Evaluations | None = None) -> Cost:
+def probe(cell: Cell, options: Options) -> Cost:
     """Measure a few steps and an evaluation of a cell that trains, in this process.
 
-    Parameters
-    ----------
-    evaluations
-        Those measured so far: what is there is not measured again, what is measured enters.
+    Raises
+    ------
+    RunFailed
+        With the reason, if that cannot be done.
     """
+    try:
+        return _probe(cell, options, {})
+    except Exception as error:
+        raise RunFailed(f"{cell.loss} on {cell.backbone}: {reason_of(error)}") from error
+
+
+def _probe(cell: Cell, options: Options, evaluations: Evaluations) -> Cost:
+    """Measure a cell; evaluations known are not made again, and what is measured enters."""
     settings = trained(cell)
     short = settings.model_copy(update={"epochs": STEPS + 1, "patience": STEPS + 1})
     data = split_of(cell, options)
@@ -169,17 +178,16 @@ def probe(cell: Cell, options: Options, evaluations: Evaluations | None = None) 
                 stop=stop,
             )
         trained_in = _peak()
-        known = {} if evaluations is None else evaluations
-        if (alike := _ranked_alike(cell)) not in known:
+        if (alike := _ranked_alike(cell)) not in evaluations:
             _forget_peak()
             for _ in range(2):  # the first one compiles
                 started = perf_counter()
                 evaluate(backbone, settings, data, cell.selection, cell.eval_users)
-                known[alike] = perf_counter() - started, _peak()
+                evaluations[alike] = perf_counter() - started, _peak()
     step = median(later - earlier for earlier, later in pairwise(clock))
     steps = math.ceil(data.clean_train.nnz / settings.batch_size)
     n_evaluations = math.ceil(settings.epochs / settings.eval_every)
-    evaluation, evaluated_in = known[alike]
+    evaluation, evaluated_in = evaluations[alike]
     seconds = settings.epochs * steps * step + (n_evaluations + 2) * evaluation
     return Cost(step, evaluation, seconds / settings.epochs, seconds, max(trained_in, evaluated_in))
 

@@ -361,7 +361,7 @@ def locked(folder: Path, timeout: float = -1) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout as error:
-            raise InUse(f"{folder.name} is being trained by another process") from error
+            raise InUse(f"{folder} is being trained by another process") from error
     try:
         with writing(folder):
             for leftover in folder.glob(".[!l]*.*"):

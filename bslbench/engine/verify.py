@@ -1,6 +1,10 @@
 """Is a pack what it says? Its metrics from its ranks, and some of its runs made again."""
 
+import csv
+import io
+import json
 import random
+import tomllib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,12 +65,12 @@ class Check:
 
 
 def check_metrics(pack: Pack, root: Path) -> None:
-    """Compute the metrics of every run of an unpacked pack from its ranks.
+    """Compute the metrics of each run of an unpacked pack from its ranks, its tables from these.
 
     Raises
     ------
     DataError
-        Naming the first run whose stated metrics are others.
+        Naming the first run whose stated metrics are others, or the table that states others.
     """
     for cell in pack.cells:
         run = Store(root).run(cell.id)
@@ -77,6 +81,22 @@ def check_metrics(pack: Pack, root: Path) -> None:
         for metric, k, value in found:
             if stated.get((metric, str(k))) != value and not np.isnan(value):
                 raise DataError(f"{pack.where}: {cell.id}: its ranks give {metric}@{k} {value!r}")
+    again = f"{pack.grid}-again"
+    Store(root).write_grid(again, pack.cells)
+    for name, read in (("metrics.csv", _rows), ("runs.csv", _rows), ("grid.toml", _cells)):
+        if read(pack.text(name) or "") != read((root / again / name).read_text("utf-8")):
+            raise DataError(f"{pack.where}: grid/{name} is not what its runs give")
+
+
+def _rows(table: str) -> list[list[tuple[str, str]]]:
+    """Return the rows of a CSV in an order of their own, without what is empty."""
+    rows = csv.DictReader(io.StringIO(table))
+    return sorted(sorted(pair for pair in row.items() if pair[1]) for row in rows)
+
+
+def _cells(grid: str) -> list[str]:
+    """Return the cells of a ``grid.toml`` in an order of their own."""
+    return sorted(json.dumps(cell, sort_keys=True) for cell in tomllib.loads(grid)["cells"])
 
 
 def rerun(
@@ -120,8 +140,7 @@ def _stated(run: Run) -> dict[tuple[str, str], float]:
 
 
 def _settings(cell: Cell) -> str:
-    fields = {name: getattr(cell, name) for name in Cell.model_fields}
-    return Cell(**fields | {"seed": 0}).canonical()
+    return cell.changed(seed=0).canonical()
 
 
 def _bands(cells: Sequence[Cell], store: Store) -> dict[str, float]:

@@ -89,6 +89,7 @@ class Probe:
             self.negatives.expand(len(neg), -1),
             raw_users[self.users],
             raw_items[self.positives[:, 0]],
+            all_scores=scale * (users @ items.T) if "all_items" in self.loss.needs else None,
             negative_products=lambda rows, table: rows @ table[self.negatives].T,
         )
         found = pressure(self.loss, pos, neg, batch)
@@ -112,7 +113,7 @@ def pressure(loss: Loss, pos: Tensor, neg: Tensor, batch: Batch) -> dict[str, fl
         return None
     try:
         apart = copy.deepcopy(loss)  # a loss may remember what it has seen
-    except RuntimeError:  # a tensor with a history
+    except (RuntimeError, TypeError):  # a tensor with a history, a lock, a generator
         return None
     neg = neg.detach().requires_grad_()
     with torch.random.fork_rng(devices=[]), torch.enable_grad():

@@ -114,6 +114,10 @@ class Setup:
         )
 
 
+NEEDS = ("negatives", "neg_items", "negative_products", "embeddings", "all_items")
+"""What a loss can ask to be given."""
+
+
 class Loss(nn.Module):
     """Base of the losses here, and the defaults of any other ``nn.Module`` used as one.
 
@@ -126,7 +130,7 @@ class Loss(nn.Module):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"negatives"})
-    """Of ``negatives``, ``neg_items``, ``negative_products``, ``embeddings``, ``all_items``."""
+    """Of `NEEDS`."""
     n_pos: int = 1
     """K: positives per row, the row's own item in column 0; may be a hyper-parameter."""
     n_negatives: ClassVar[int] = 800

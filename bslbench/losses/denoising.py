@@ -53,6 +53,7 @@ class TCE(Loss):
     def __init__(self, drop: float = 0.2, ramp: int = 30_000, w: float = 1.0) -> None:
         super().__init__()
         check_range(0, 1, drop=drop)
+        check_range(0, math.inf, w=w)
         check_positive(ramp=ramp)
         self.drop = drop
         self.ramp = ramp
@@ -97,7 +98,7 @@ class RCE(Loss):
 
     def __init__(self, alpha: float = 0.2, w: float = 1.0) -> None:
         super().__init__()
-        check_range(0, math.inf, alpha=alpha)
+        check_range(0, math.inf, alpha=alpha, w=w)
         self.alpha = alpha
         self.w = w
 

@@ -1,5 +1,7 @@
 """Losses that look at one score at a time: MSE, BCE, gBCE."""
 
+import math
+
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -34,6 +36,7 @@ class MSE(Loss):
 
     def __init__(self, w: float = 1.0) -> None:
         super().__init__()
+        check_range(0, math.inf, w=w)
         self.w = w
 
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:
@@ -70,6 +73,7 @@ class BCE(Loss):
 
     def __init__(self, w: float = 1.0) -> None:
         super().__init__()
+        check_range(0, math.inf, w=w)
         self.w = w
 
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch | None = None) -> Tensor:

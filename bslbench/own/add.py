@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bslbench.catalog import CHUNK, PLAIN_NAME, FileSpec, Split, packaged, read_catalog
+from bslbench.catalog import PLAIN_NAME, FileSpec, Split, packaged, packaged_at, read_catalog
 from bslbench.data.ids import Ids
 from bslbench.data.load import SPLITS
 from bslbench.engine.store import locked, write_atomically, writing
@@ -94,6 +94,11 @@ def check_name(name: str, data: Path, catalog: Path, force: bool = False) -> Non
     folder = data / name
     if folder.exists() and not (folder / ID_FILES["users"]).is_file():
         raise ConfigError(f"{folder} is there, and no dataset that was added: choose another name")
+    if catalog.resolve() == packaged_at().resolve():
+        raise ConfigError(
+            f"{catalog} is the catalog of bslbench itself: work in another folder, or name a file "
+            "of your own by --catalog"
+        )
     if name in packaged():
         raise ConfigError(f"'{name}' is a dataset that comes with bslbench: choose another name")
     place = place_of(name, data, catalog)
@@ -154,10 +159,8 @@ def _write_files(own: Own, folder: Path) -> dict[Split, FileSpec]:
         path = folder / f"{name}.parquet"
         table = pa.table({"user": users, "item": items})
         pq.write_table(table, path, compression="zstd", write_page_checksum=True)
-        digest = hashlib.sha256()
         with path.open("rb") as stream:
-            while block := stream.read(CHUNK):
-                digest.update(block)
+            digest = hashlib.file_digest(stream, "sha256")
         files[name] = FileSpec(
             name=path.name,
             bytes=path.stat().st_size,

@@ -12,7 +12,6 @@ from bslbench.engine.race.ladder import (
     MOST_USERS,
     Race,
     Rung,
-    changed,
     entered,
     study,
 )
@@ -38,11 +37,15 @@ LONGEST = 0.05
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of an epoch and of an evaluation; a reference has no epochs but `fixed` seconds."""
+    """Seconds of an epoch and of an evaluation; a reference has no epochs but `fixed` seconds.
+
+    `megabytes` are those of the whole process, the data that processes share among them.
+    """
 
     epoch: float = 0.0
     evaluation: float = 0.0
     fixed: float = 0.0
+    megabytes: float = 0.0
 
     def seconds(self, epochs: int) -> float:
         """Return the seconds of a whole run, its three evaluations and two rankings included."""
@@ -82,10 +85,18 @@ def costs(
 
 
 def _measured(contender: Contender, rung: Rung, options: Options) -> Cost:
-    cost = probe(changed(contender.cell, eval_users=PROBED_USERS), options)
+    cost = probe(contender.cell.changed(eval_users=PROBED_USERS), options)
     ranked = min(rung.users, MOST_USERS)
     steps = math.ceil(rung.pairs / rung.batch_size)
-    return Cost(steps * cost.step, cost.evaluation * max(1.0, ranked / PROBED_USERS))
+    evaluation = cost.evaluation * max(1.0, ranked / PROBED_USERS)
+    return Cost(steps * cost.step, evaluation, megabytes=cost.megabytes)
+
+
+def side_by_side(found: Costs, jobs: int) -> int:
+    """Return how many runs at a time the memory allows, `jobs` at most and one at least."""
+    most = max(cost.megabytes for own in found.values() for cost in own) * 2**20
+    free = memory.available()
+    return jobs if free is None or not most else max(1, min(jobs, int(free / most)))
 
 
 def counted(name: str, rung: Rung, dim: int) -> float:

@@ -12,7 +12,6 @@ from bslbench.engine.inputs import Options
 from bslbench.engine.race.clock import OutOfTime
 from bslbench.engine.race.cost import OVERHEAD
 from bslbench.engine.race.heats import Heat, Means
-from bslbench.engine.race.ladder import changed
 from bslbench.engine.race.plan import LEAST_SEEDS
 from bslbench.engine.race.record import Record
 from bslbench.engine.store import Run
@@ -123,14 +122,14 @@ def _references(record: Record, last: Heat, options: Options) -> dict[str, Cell]
         if best:
             held[name] = last.entered[name].trial(best[0].params)
         elif name not in last.entered:
-            held[name] = changed(cell, eval_users=eval_users)
+            held[name] = cell.changed(eval_users=eval_users)
     return held
 
 
 def _cells(bases: Mapping[str, Cell], held: Mapping[str, Cell], seeds: int) -> list[Cell]:
     """Return the cells seed by seed."""
     return [
-        changed(cell, seed=seed)
+        cell.changed(seed=seed)
         for seed in range(seeds)
         for cell in [*bases.values(), *held.values()]
         if draws(cell) or not seed
@@ -155,7 +154,7 @@ def _round_seconds(
     seconds = 0.0
     for cell in [*bases.values(), *held.values()]:
         if draws(cell):
-            outcome = means.store.run(changed(cell, seed=0).id).info()["outcome"]
+            outcome = means.store.run(cell.changed(seed=0).id).info()["outcome"]
             phases = ("load", "train", "eval", "test")
             seconds += OVERHEAD + sum(outcome[f"seconds_{phase}"] for phase in phases)
     return seconds / jobs
@@ -170,6 +169,6 @@ def _whole(bases: Mapping[str, Cell], held: Mapping[str, Cell], seeds: int, mean
 
 def _final(name: str, base: Cell, last: Heat, seeds: int, means: Means) -> Final:
     best = last.best(name)
-    cells = [changed(base, seed=seed) for seed in range(seeds if draws(base) else 1)]
+    cells = [base.changed(seed=seed) for seed in range(seeds if draws(base) else 1)]
     runs = [means.store.run(cell.id) for cell in cells]
     return Final(name, best[0].params if best else {}, cells, runs)

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from bslbench.backbones import BACKBONES
-from bslbench.config import PROTOCOL, Cell, Scalar, Strict
+from bslbench.config import PROTOCOL, Scalar, Strict
 from bslbench.data.load import load
 from bslbench.data.sample import share_of
 from bslbench.data.splits import hold_out
@@ -21,6 +21,7 @@ from bslbench.errors import ConfigError, DataError
 from bslbench.losses import LOSSES
 from bslbench.losses.base import declared
 from bslbench.plugins import find
+from bslbench.references import REFERENCES
 
 SHORT_LIST = ("bpr", "bce", "ccl", "sl", "bsl")
 """The losses of a race that names none: one of each kind (docs/choose.md says why these)."""
@@ -192,13 +193,15 @@ def study(race: Race, number: int, rung: Rung, epochs: int, references: Sequence
         given["optimizer"] = "adam_lazy"
     if "ials" in references:
         given |= IALS
+    absent = REFERENCES.keys() - set(references)
+    asked = {key: value for key, value in race.set.items() if key.rpartition(".")[0] not in absent}
     return Study(
         name=f"{race.name}/rung-{number}",
         dataset=rung.dataset,
         backbone=race.backbone,
         losses=race.losses,
         references=list(references),
-        set=given | shortened(race, rung, epochs) | race.set | {"batch_size": rung.batch_size},
+        set=given | shortened(race, rung, epochs) | asked | {"batch_size": rung.batch_size},
         seed=race.seed,
         startup=8,
     )
@@ -222,13 +225,7 @@ def entered(asked: Study, rung: Rung, options: Options) -> list[Contender]:
         replace(
             contender,
             space={key: SPACE.get(key, entry) for key, entry in contender.space.items()},
-            cell=changed(contender.cell, eval_users=eval_users),
+            cell=contender.cell.changed(eval_users=eval_users),
         )
         for contender in found
     ]
-
-
-def changed(cell: Cell, **changes: Any) -> Cell:
-    """Return a cell with some fields changed: another one, with an id of its own."""
-    fields = {name: getattr(cell, name) for name in Cell.model_fields}
-    return Cell(**fields | changes)

@@ -52,6 +52,8 @@ class Plan(Strict):
         The rows it is held against, and why others are not.
     ends
         When each rung, and then the final runs, have to be over, as shares of the budget.
+    jobs
+        Runs at a time, as many as the memory allows.
     seconds
         About what it takes with `PLANNED_SEEDS`.
     least
@@ -65,6 +67,7 @@ class Plan(Strict):
     references: list[str]
     left_out: dict[str, str]
     ends: list[float]
+    jobs: int
     seconds: float
     least: float
 
@@ -171,6 +174,7 @@ def plan(
         references=list(references),
         left_out=left_out,
         ends=[sum(phases[: i + 1]) / total for i in range(len(phases) - 1)],
+        jobs=jobs,
         seconds=total,
         least=least,
     )

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 from bslbench.backbones import BACKBONES
 from bslbench.engine.inputs import Options
-from bslbench.engine.race.cost import affordable, costs
+from bslbench.engine.race.cost import affordable, costs, side_by_side
 from bslbench.engine.race.ladder import Race, ladder
 from bslbench.engine.race.plan import Plan, plan
 from bslbench.engine.race.record import Folder, Record
+from bslbench.errors import ConfigError
 from bslbench.losses import LOSSES
 from bslbench.plugins import Plugin, find
 
@@ -44,13 +45,22 @@ def planned(
     rungs = ladder(race, options)
     references, left_out = affordable(race, rungs[-1], budget * jobs)
     found = costs(race, rungs, references, options, probing)
-    return plan(race, rungs, found, references, left_out, budget, jobs, seeds)
+    able = side_by_side(found, jobs)
+    return plan(race, rungs, found, references, left_out, budget, able, seeds)
 
 
 def begun(race: Race, folder: Folder, make: Callable[[], Plan]) -> Record:
-    """Return the record of a race, begun now if it has not been before."""
+    """Return the record of a race, begun now if it has not been before.
+
+    Raises
+    ------
+    ConfigError
+        As `Folder.read`, or if there are results of that name that are no race's.
+    """
     record = folder.read(race)
     if record is None:
+        if (folder.root.parent / "grid.toml").exists():
+            raise ConfigError(f"{folder.root.parent} has results of a grid; give another --name")
         record = Record(race=race, plan=make())
         folder.write(record)
     return record

@@ -14,7 +14,7 @@ from bslbench.catalog import DatasetSpec
 from bslbench.config import Cell, TrainSettings, validated
 from bslbench.data.load import load
 from bslbench.engine.pack import OF_RUN, Pack, pack_grid, read_pack
-from bslbench.engine.store import Store, csv_text, write_atomically
+from bslbench.engine.store import Store, csv_text, locked, write_atomically
 from bslbench.engine.tuning.study import Study, as_toml
 from bslbench.errors import ConfigError, DataError
 from bslbench.losses import LOSSES
@@ -50,7 +50,7 @@ def rival(
     Raises
     ------
     ConfigError
-        If the pack's losses were not tuned, or not all alike.
+        If the pack's losses were not tuned, or not all alike, or one has the name of the new one.
     DataError
         If the data here are not those of the pack.
     """
@@ -73,7 +73,12 @@ def rival(
     fields = {key: content[key] for key in Study.model_fields if key in content}
     fields |= {"name": name, "losses": [loss], "references": []}
     backbone = find(content["backbone"], BACKBONES, "backbone")
-    known = {*TrainSettings.model_fields, *find(loss, LOSSES, "loss").parameters()}
+    plugin = find(loss, LOSSES, "loss")
+    if (plugin.name, backbone.name) in {(cell.loss, cell.backbone) for cell in pack.cells}:
+        raise ConfigError(
+            f"{pack.where} has a loss '{plugin.name}' already: give the new class another name"
+        )
+    known = {*TrainSettings.model_fields, *plugin.parameters()}
     known |= backbone.parameters().keys()
     fields["set"] = {key: value for key, value in content["set"].items() if key in known}
     study = validated(Study, fields, pack.where)
@@ -94,28 +99,18 @@ def _told(study_toml: str, trials: str, where: str) -> tuple[dict[str, Any], Cou
 
 
 def join(pack: Pack, study: Study, cells: Sequence[Cell], store: Store, root: Path) -> None:
-    """Write a results folder with the pack's runs and those of the new loss, as one grid.
-
-    Raises
-    ------
-    ConfigError
-        If the pack has a loss of the same name.
-    """
-    for cell in pack.cells:
-        if (cell.loss, cell.backbone) in {(new.loss, new.backbone) for new in cells}:
-            raise ConfigError(
-                f"{pack.where} has a loss '{cell.loss}' already: give the new class another name"
-            )
-    shutil.rmtree(root, ignore_errors=True)
-    pack.unpack(root, study.name)
+    """Write a results folder with the pack's runs and those of the new loss, as one grid."""
     both = Store(root)
-    for cell in cells:
-        target = both.run(cell.id)
-        target.folder.mkdir(parents=True)
-        for name in OF_RUN:
-            write_atomically(target.file(name), store.run(cell.id).file(name).read_bytes())
-    both.write_grid(study.name, [*pack.cells, *cells])
-    _join_studies(root / study.name, store.root / study.name)
+    with locked(root.parent):
+        shutil.rmtree(root, ignore_errors=True)
+        pack.unpack(root, study.name)
+        for cell in cells:
+            target = both.run(cell.id)
+            target.folder.mkdir(parents=True)
+            for name in OF_RUN:
+                write_atomically(target.file(name), store.run(cell.id).file(name).read_bytes())
+        both.write_grid(study.name, [*pack.cells, *cells])
+        _join_studies(root / study.name, store.root / study.name)
 
 
 def _join_studies(ours: Path, new: Path) -> None:

@@ -10,7 +10,7 @@ from bslbench.config import PROTOCOL, Cell, Scalar, TrainSettings
 from bslbench.engine.grid import expand
 from bslbench.engine.tuning.space import COMMON, OPEN, Params, Space, read
 from bslbench.engine.tuning.study import Study
-from bslbench.errors import BslbenchError, ConfigError, suggest
+from bslbench.errors import ConfigError, suggest
 from bslbench.losses import LOSSES
 from bslbench.losses.base import declared
 from bslbench.plugins import Plugin, find
@@ -66,14 +66,13 @@ class Contender:
             settings = {key: value for key, value in values.items() if key not in own}
             train = self.cell.train.model_dump() | settings
             changes["train"] = TrainSettings.model_validate(train)
-        fields = {name: getattr(self.cell, name) for name in Cell.model_fields}
-        return Cell(**fields | changes)
+        return self.cell.changed(**changes)
 
     def takes(self, params: Params) -> bool:
         """Tell whether the settings and the constructor take these values."""
         try:
             self.plugin.cls(**self.trial(params).loss_params)
-        except (BslbenchError, ValueError, AssertionError):
+        except Exception:  # somebody's constructor refuses in a way of its own
             return False
         return True
 
@@ -93,7 +92,7 @@ def contenders(
             raise ConfigError(f"study '{study.name}': score is open, and {key} is set")
     cells = {cell.loss: cell for cell in expand(study.grid(), data, catalog)}
     entered = []
-    for asked in [*study.losses, *study.references]:
+    for asked in dict.fromkeys([*study.losses, *study.references]):
         plugin = _plugin(asked, asked in study.references)
         fixed = study.fixed() | study.fixed(plugin.name)
         cell = cells[plugin.name]

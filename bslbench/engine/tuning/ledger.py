@@ -86,12 +86,14 @@ class Ledger:
         Raises
         ------
         ConfigError
-            If the folder has another study.
+            If the folder has another study, or a grid that none has made.
         """
         with locked(self.folder):
             content = record(study, entered)
             if self.begun:
                 content = merged(read_toml(self.path), content, str(self.path))
+            elif (self.folder / "grid.toml").exists():
+                raise ConfigError(f"{self.folder} has results of a grid; give another --name")
             write_atomically(self.path, as_toml(content))
 
     def asked(self) -> tuple[list[str], list[str]]:

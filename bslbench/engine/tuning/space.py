@@ -158,7 +158,10 @@ def _dimension(entry: Any, where: str) -> Dimension:
     if kind not in kinds:
         raise ConfigError(f"{where}: no kind '{kind}'{suggest(str(kind), [*kinds, 'choice'])}")
     number = int if kind.endswith("int") else int | float
-    if len(values) > 2 or not all(isinstance(value, number) for value in values):
+    if len(values) > 2 or not all(
+        isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
+        for value in values
+    ):
         raise ConfigError(f"{where}: {entry!r} is not a kind and two numbers of it, low and high")
     low, high = values
     if low >= high:
