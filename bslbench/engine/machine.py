@@ -30,8 +30,9 @@ def n_cores() -> int:
 def set_threads(threads: int) -> None:
     """Let torch and numba use this many threads; results do not depend on it."""
     most: Any = numba.config
-    torch.set_num_threads(threads)
+    # numba first: starting its pool, it sets OpenMP's number, torch's, to that of all cores.
     numba.set_num_threads(min(threads, most.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)
 
 
 def tell_of_compiling(tell: Callable[[], None]) -> None:
