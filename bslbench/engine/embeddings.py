@@ -34,7 +34,7 @@ import numpy as np
 
 with open("about.json") as file:
     about = json.load(file)
-users, items, split = np.load("users.npy"), np.load("items.npy"), np.load("split.npz")
+users, items, split = np.load("users.npy"), np.load("items.npy"), dict(np.load("split.npz"))
 if about["score"] == "cosine":
     users /= np.maximum(np.linalg.norm(users, axis=1, keepdims=True), 1e-12)
     items /= np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-12)
