@@ -11,6 +11,7 @@ from bslbench.config import TrainSettings
 from bslbench.errors import ConfigError
 from bslbench.kernels import cpu_adam
 from bslbench.losses.base import Loss
+from bslbench.sampling import reads_few
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 
@@ -178,8 +179,9 @@ def optimiser_for(settings: TrainSettings, backbone: nn.Module, loss: Loss) -> A
     shared, apart = _by_rate(loss, settings.lr)
     if settings.optimizer == "adam":
         return Adam([*backbone.parameters(), *shared], apart)
-    # Then the whole item table is read at each step, and its gradient is dense.
-    all_items = settings.sampler == "own" or "all_items" in loss.needs
+    # Where the whole item table is read at each step, its gradient is dense.
+    own_negatives = settings.sampler == "own" and not reads_few(settings, loss, len(own.items))
+    all_items = own_negatives or "all_items" in loss.needs
     tables = [own.users] if all_items else [own.users, own.items]
     lazy = {id(table) for table in tables}
     others = [p for p in own.parameters() if id(p) not in lazy]

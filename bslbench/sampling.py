@@ -18,7 +18,7 @@ from bslbench.data.interactions import Interactions
 from bslbench.errors import ConfigError
 from bslbench.kernels import cpu, cpu_noise
 from bslbench.kernels.dropout import drop
-from bslbench.kernels.sddmm import EPS, Index, item_block, sddmm
+from bslbench.kernels.sddmm import EPS, Index, item_block, item_bounds, sddmm
 from bslbench.losses.base import Loss
 from bslbench.seeding import generator, key_of
 
@@ -138,6 +138,20 @@ class Sampler(ABC):
         return normalize(rows, dim=1, eps=EPS) if self.cosine else rows
 
 
+FEW = 0.5
+"""Items named in a step, repeats counted, over all items: so few are read row by row."""
+
+
+def reads_few(settings: TrainSettings, loss: Loss, n_items: int) -> bool:
+    """Tell whether a step with own negatives reads no items but those that it names.
+
+    That takes `adam_lazy`, which can leave the others as they are.
+    """
+    if settings.optimizer != "adam_lazy" or "all_items" in loss.needs:
+        return False
+    return settings.batch_size * (loss.n_pos + settings.n_negatives) < FEW * n_items
+
+
 class Own(Sampler):
     """M negatives per row with replacement, uniform over all items unless noise favours some."""
 
@@ -146,18 +160,21 @@ class Own(Sampler):
         self.order_free = loss.order_free
         self.false = None if data.corruption is None else data.corruption.false_negatives
         self.block = item_block(data.n_items)
+        self.bounds = item_bounds(data.n_items)
+        self.few = reads_few(settings, loss, data.n_items)
 
     def __call__(
         self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
     ) -> Scored:
-        """Draw and score; the whole item table takes part."""
+        """Draw and score; the whole item table takes part, or what the batch names of it."""
         index, order = self.draw(users, self.positives(users, items, epoch, step), epoch, step)
-        rows, sq_users = self.rows(backbone, users, None, epoch, step)
-        pos, neg, item_squares = sddmm(rows.users, rows.items, index, cosine=self.cosine)
+        names, local = index.renumbered() if self.few else (None, index)
+        rows, sq_users = self.rows(backbone, users, names, epoch, step)
+        pos, neg, item_squares = sddmm(rows.users, rows.items, local, cosine=self.cosine)
         squared = pos.new_zeros(())
         if self.settings.l2:
             sq_items = item_squares if rows.sq_items is None else rows.sq_items
-            squared = sq_users.sum() + stable_sum(self.count(index) * sq_items)
+            squared = sq_users.sum() + stable_sum(self.count(local) * sq_items)
 
         def drawn(grouped: Tensor) -> Tensor:
             return grouped if self.order_free else grouped.gather(1, order)
@@ -171,7 +188,7 @@ class Own(Sampler):
             squared,
             neg_items=lambda: drawn(index.items[:, index.n_pos :]).long(),
             user_rows=lambda: rows.users,
-            item_rows=lambda: embedding(items, rows.items),
+            item_rows=lambda: embedding(local.items[:, 0].long(), rows.items),
             all_scores=lambda: self.scaled(rows.users) @ self.scaled(rows.items).T,
             negative_products=lambda: products,
         )
@@ -195,13 +212,13 @@ class Own(Sampler):
         else:
             listed = self.false.items.indptr, self.false.items.indices
             cpu_noise.draw_false_negatives(*where, users.numpy(), self.false.shares, *listed, *out)
-        return Index(columns, offsets, n_pos, self.block), order.long()
+        return Index(columns, offsets, n_pos, self.bounds), order.long()
 
     def count(self, index: Index) -> Tensor:
-        """Return how often L2 counts each item, [I] float32."""
+        """Return how often L2 counts each row of the index's table, [n] float32."""
         offsets = index.offsets if self.settings.l2_negatives else index.offsets[:, :0]
-        counts = torch.empty(self.n_items)
-        where = index.items.numpy(), offsets.numpy(), index.block, index.n_pos
+        counts = torch.empty(index.n_rows)
+        where = index.items.numpy(), offsets.numpy(), index.bounds.numpy()
         cpu.count_items(*where, counts.numpy())
         return counts
 

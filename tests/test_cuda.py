@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bslbench.data.interactions import Interactions
 from bslbench.kernels import cpu
-from bslbench.kernels.sddmm import Index, item_block, sddmm_reference
+from bslbench.kernels.sddmm import Index, item_block, item_bounds, sddmm_reference
 from bslbench.kernels.spmm import Adjacency, product_reference
 from bslbench.kernels.topk import masked_topk_reference
 
@@ -32,7 +32,7 @@ def index_of(n_rows: int, n_items: int, n_pos: int, n_neg: int) -> Index:
     draws = torch.Generator().manual_seed(n_items)
     columns = torch.randint(n_items, (n_rows, n_pos + n_neg), generator=draws, dtype=torch.int32)
     nothing = torch.empty(n_rows, 0, dtype=torch.int32)
-    return Index(columns.to(DEVICE), nothing, n_pos, item_block(n_items))
+    return Index(columns.to(DEVICE), nothing, n_pos, item_bounds(n_items))
 
 
 @pytest.mark.parametrize("half", [False, True])

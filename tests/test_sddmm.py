@@ -12,7 +12,7 @@ import torch
 
 from bslbench.kernels import cpu
 from bslbench.kernels.norms import squared_norms
-from bslbench.kernels.sddmm import Index, item_block, sddmm, sddmm_reference
+from bslbench.kernels.sddmm import Index, item_block, item_bounds, sddmm, sddmm_reference
 
 
 def draw(
@@ -24,7 +24,8 @@ def draw(
     order = np.zeros((n_rows, n_neg if ordered else 0), np.int32)
     items[:, :n_pos] = np.random.default_rng(key).integers(0, n_items, (n_rows, n_pos))
     cpu.draw_grouped(key, n_items, block, n_pos, items, offsets, order)
-    return Index(torch.from_numpy(items), torch.from_numpy(offsets), n_pos, block), order
+    found = torch.from_numpy(items), torch.from_numpy(offsets)
+    return Index(*found, n_pos, item_bounds(n_items)), order
 
 
 @pytest.mark.parametrize("cosine", [True, False])
@@ -158,13 +159,37 @@ def test_draws_are_uniform_grouped_and_a_function_of_key_and_row() -> None:
     assert not torch.equal(other.items[:, 1:], index.items[:10, 1:])
 
 
+@pytest.mark.parametrize("n_neg", [5, 400])
+def test_the_rows_that_an_index_names_do_for_the_table(n_neg: int) -> None:
+    """The same bits from them alone, forward and backward."""
+    draws = torch.Generator().manual_seed(0)
+    users, table = (torch.randn(n, 16, generator=draws) for n in (37, 9_000))
+    index, _ = draw(37, len(table), 3, n_neg)
+    names, local = index.renumbered()
+    assert torch.equal(names, index.items.unique().long())
+    assert torch.equal(names[local.items], index.items.long())
+    ends = [(names >= bound).nonzero() for bound in index.bounds[:-1]]
+    assert local.bounds.tolist() == [int(end[0]) for end in ends] + [len(names)]
+    weights = torch.randn(37, 3 + n_neg, generator=draws)
+    found = []
+    for items, named in ((table, index), (table[names], local)):
+        leaves = users.clone().requires_grad_(), items.clone().requires_grad_()
+        scores = torch.cat(sddmm(*leaves, named, cosine=True)[:2], 1)
+        (scores * weights).sum().backward()
+        found.append((scores, *(leaf.grad for leaf in leaves)))
+    (scores, of_users, of_table), (scores_too, of_users_too, of_named) = found
+    assert torch.equal(scores, scores_too) and torch.equal(of_users, of_users_too)
+    assert of_table is not None and torch.equal(of_table[names], of_named)
+    assert of_table.count_nonzero() == of_named.count_nonzero()
+
+
 def test_counts_weigh_the_own_item_and_the_negatives_only() -> None:
     index, _ = draw(300, 70, 3, 40)
     counts = np.zeros(70, np.float32)
-    cpu.count_items(index.items.numpy(), index.offsets.numpy(), index.block, 3, counts)
+    cpu.count_items(index.items.numpy(), index.offsets.numpy(), index.bounds.numpy(), counts)
     kept = np.concatenate([index.items[:, :1].numpy().ravel(), index.items[:, 3:].numpy().ravel()])
     assert (counts == np.bincount(kept, minlength=70)).all()
-    cpu.count_items(index.items.numpy(), index.offsets[:, :0].numpy(), index.block, 3, counts)
+    cpu.count_items(index.items.numpy(), index.offsets[:, :0].numpy(), index.bounds.numpy(), counts)
     assert (counts == np.bincount(index.items[:, 0].numpy(), minlength=70)).all()
 
 

@@ -138,16 +138,13 @@ def draw_grouped(
 
 
 @jit
-def count_items(index: I32, offsets: I32, block: int, n_pos: int, counts: F32) -> None:
+def count_items(index: I32, offsets: I32, bounds: I32, counts: F32) -> None:
     """Write into counts [I] how often each item stands in column 0 or among the negatives.
 
-    Columns 1 to `n_pos` - 1, the other positives, are not counted; ``offsets`` of shape
-    [B, 0] leaves the negatives out.
+    The other positives are not counted; ``offsets`` of shape [B, 0] leaves the negatives out.
     """
-    n_blocks = (counts.shape[0] + block - 1) // block
-    for b in numba.prange(n_blocks):
-        first = b * block
-        last = min(counts.shape[0], first + block)
+    for b in numba.prange(len(bounds) - 1):
+        first, last = bounds[b], bounds[b + 1]
         counts[first:last] = 0
         for i in range(index.shape[0]):
             if first <= index[i, 0] < last:

@@ -31,8 +31,9 @@ class Scale(NamedTuple):
 class Kernels(NamedTuple):
     """The kernels for rows of one length.
 
-    Shared parameters: `users` [B, d] and `items` [I, d] with the `Scale` of each; `index` and
-    `offsets` as `sddmm.Index` has them; `pos` [B, K] and `neg` [B, M], scores or their gradient.
+    Shared parameters: `users` [B, d] and `items` [I, d] with the `Scale` of each; `index`,
+    `offsets` and `bounds` as `sddmm.Index` has them; `pos` [B, K] and `neg` [B, M], scores or
+    their gradient.
     """
 
     squared_norms: Any
@@ -42,7 +43,7 @@ class Kernels(NamedTuple):
     grad_users: Any
     """(pos, neg, users, items, user_scale, item_scale, index, offsets, n_parts, out [B, d])."""
     grad_items: Any
-    """(pos, neg, users, items, user_scale, item_scale, grad_squared [I], index, offsets, block,
+    """(pos, neg, users, items, user_scale, item_scale, grad_squared [I], index, offsets, bounds,
     out [I, d])."""
 
 
@@ -150,7 +151,7 @@ def kernels(dim: int) -> Kernels:
         grad_squared: F32,
         index: I32,
         offsets: I32,
-        block: int,
+        bounds: I32,
         out: F32,
     ) -> None:
         """Write the gradient of `items`, block by block; `grad_squared` is that of their norms.
@@ -159,8 +160,7 @@ def kernels(dim: int) -> Kernels:
         """
         n_rows, n_pos = pos.shape
         for b in numba.prange(offsets.shape[1] - 1):
-            first_item = b * block
-            last_item = min(out.shape[0], first_item + block)
+            first_item, last_item = bounds[b], bounds[b + 1]
             out[first_item:last_item] = 0
             for i in range(n_rows):
                 columns, factor = index[i], user_scale.factor[i]

@@ -1,9 +1,10 @@
 """Sampled dense-dense matrix product: the scores of (user, item) pairs that an index names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -20,27 +21,50 @@ def item_block(n_items: int) -> int:
     return min(2048, -(-n_items // 16))
 
 
+def item_bounds(n_items: int) -> Tensor:
+    """Return the first row of each block of a whole item table, and its end, int32."""
+    block = item_block(n_items)
+    return torch.arange(0, n_items + block, block, dtype=torch.int32).clamp_max_(n_items)
+
+
 @dataclass(frozen=True)
 class Index:
-    """Which items each row of a batch is scored against.
+    """Which rows of an item table each row of a batch is scored against.
 
     Attributes
     ----------
     items
-        [B, K + M] int32: K positives, then M negatives grouped by item block.
+        [B, K + M] int32: K positives, then M negatives grouped by block of the table.
     offsets
         [B, n_blocks + 1] int32: block b of row i holds columns ``offsets[i, b]`` up to
         ``offsets[i, b + 1]``; the first is K.
     n_pos
         K.
-    block
-        Item rows per block.
+    bounds
+        [n_blocks + 1] int32: block b is rows ``bounds[b]`` up to ``bounds[b + 1]`` of the table.
     """
 
     items: Tensor
     offsets: Tensor
     n_pos: int
-    block: int
+    bounds: Tensor
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the table, I."""
+        return int(self.bounds[-1])
+
+    def renumbered(self) -> tuple[Tensor, "Index"]:
+        """Return the rows that are named, in their order, [n] int64, and the index into these."""
+        items, bounds = self.items.numpy(), self.bounds.numpy()
+        named = np.zeros(self.n_rows, np.bool_)
+        named[items] = True
+        rows = np.flatnonzero(named)
+        places = np.empty(self.n_rows, np.int32)
+        places[rows] = np.arange(len(rows))
+        within = np.searchsorted(rows, bounds).astype(np.int32)
+        found = torch.from_numpy(places[items]), torch.from_numpy(within)
+        return torch.from_numpy(rows), replace(self, items=found[0], bounds=found[1])
 
 
 class Scores(NamedTuple):
@@ -110,12 +134,12 @@ class _CpuSddmm(torch.autograd.Function):
         user_scale, item_scale = _scale(_squared_norms(users), cosine), _scale(squared, cosine)
         n_rows, n_columns = index.items.shape
         pos, neg = torch.empty(n_rows, index.n_pos), torch.empty(n_rows, n_columns - index.n_pos)
-        offsets, block = _merged(index)
+        offsets, bounds = _merged(index)
         tables = _np(users), _np(items), user_scale, item_scale
         columns = _np(index.items), _np(offsets)
         kernels(users.shape[1]).forward(*tables, *columns, _np(pos), _np(neg))
         ctx.save_for_backward(users, items)  # or a table that changed since would go unseen
-        ctx.tables, ctx.columns, ctx.block = tables, columns, block
+        ctx.tables, ctx.columns, ctx.bounds = tables, columns, _np(bounds)
         return pos, neg, squared
 
     @staticmethod
@@ -131,7 +155,7 @@ class _CpuSddmm(torch.autograd.Function):
         compiled.grad_users(*grads, *ctx.tables, *ctx.columns, n_parts, _np(grad_users))
         of_squared = _np(grad_squared.contiguous())
         compiled.grad_items(
-            *grads, *ctx.tables, of_squared, *ctx.columns, ctx.block, _np(grad_items)
+            *grads, *ctx.tables, of_squared, *ctx.columns, ctx.bounds, _np(grad_items)
         )
         return grad_users, grad_items, None, None
 
@@ -143,11 +167,11 @@ def _per_visit(index: Index) -> int:
     the cache's misses cost more.
     """
     n_blocks, n_neg = index.offsets.shape[1] - 1, index.items.shape[1] - index.n_pos
-    return max(1, min(16 * n_blocks // max(1, n_neg), 8192 // index.block))
+    return max(1, min(16 * n_blocks // max(1, n_neg), 8192 * n_blocks // index.n_rows))
 
 
-def _merged(index: Index) -> tuple[Tensor, int]:
-    """Return the offsets, and the item rows of a block, with those of one visit made one block.
+def _merged(index: Index) -> tuple[Tensor, Tensor]:
+    """Return the offsets and bounds, with the blocks of one visit made one block.
 
     Each thread keeps two blocks or more, where there are so many. The bits stay the same: no sum
     runs over blocks.
@@ -155,9 +179,10 @@ def _merged(index: Index) -> tuple[Tensor, int]:
     n_blocks = index.offsets.shape[1] - 1
     count = max(1, min(_per_visit(index), n_blocks // (2 * numba.get_num_threads())))
     if count == 1:
-        return index.offsets, index.block
-    first, end = index.offsets[:, :-1:count], index.offsets[:, -1:]
-    return torch.cat([first, end], dim=1), index.block * count
+        return index.offsets, index.bounds
+    parts = slice(None, -1, count)
+    offsets = torch.cat([index.offsets[:, parts], index.offsets[:, -1:]], dim=1)
+    return offsets, torch.cat([index.bounds[parts], index.bounds[-1:]])
 
 
 def _squared_norms(rows: Tensor) -> Tensor:
