@@ -22,6 +22,7 @@ from bslbench.losses import LOSSES
 from bslbench.losses.base import declared
 from bslbench.plugins import find
 from bslbench.references import REFERENCES
+from bslbench.sampling import FEW
 
 SHORT_LIST = ("bpr", "bce", "ccl", "sl", "bsl")
 """The losses of a race that names none: one of each kind (docs/choose.md says why these)."""
@@ -48,8 +49,8 @@ FAST: dict[str, Scalar] = {
 """How every loss is trained unless `set` says otherwise: the recipe ``fast`` without its start."""
 
 MANY_ROWS = 65_536
-"""Of more rows than this in both tables, Adam replays those that a batch reads (`adam_lazy`): the
-tables no longer fit the caches, and most of their rows are in no batch."""
+"""Of more rows than this in both tables, or where a batch names few of the items, Adam replays
+those that it reads (`adam_lazy`)."""
 
 IALS: dict[str, Scalar] = {"ials.nu": 1.0, "ials.iterations": 16}
 """Held fixed, so that few trials are enough for the rest: as its authors recommend."""
@@ -181,9 +182,11 @@ def shortened(race: Race, rung: Rung, epochs: int) -> dict[str, Scalar]:
 def lazy(race: Race, rung: Rung) -> bool:
     """Tell whether `adam_lazy` trains a rung, the same mathematics in less time, unless set."""
     backbone = find(race.backbone, BACKBONES, "backbone")
+    n_negatives = int((FAST | race.set)["n_negatives"])
+    few = rung.batch_size * (1 + n_negatives) < FEW * rung.items
     large = rung.n_users + rung.items > MANY_ROWS
     able = getattr(backbone.cls, "row_wise", False)
-    return bool(large and able and "optimizer" not in race.set)
+    return bool((few or large) and able and "optimizer" not in race.set)
 
 
 def study(race: Race, number: int, rung: Rung, epochs: int, references: Sequence[str]) -> Study:

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from bslbench.config import Strict
 from bslbench.engine.race.cost import Costs
-from bslbench.engine.race.ladder import MANY_ROWS, Race, Rung, lazy, shortened
+from bslbench.engine.race.ladder import Race, Rung, lazy, shortened
 from bslbench.engine.status import span
 from bslbench.errors import ConfigError
 
@@ -215,7 +215,7 @@ def _lines(race: Race, plan: Plan, jobs: int) -> Iterator[str]:
     side = f", {jobs} runs at a time" if jobs > 1 else ""
     yield f"{', '.join(race.losses)} on {race.backbone}, {plan.epochs} epochs each{side}"
     if any(lazy(race, rung) for rung in plan.rungs):
-        yield f"adam_lazy where users and items are more than {MANY_ROWS:,}"
+        yield "adam_lazy on large tables, and where a batch names few items"
     yield from shortenings(race, plan)
     yield f"held against {', '.join(plan.references)}"
     yield from (f"without {name}: {reason}" for name, reason in plan.left_out.items())
