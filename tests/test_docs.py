@@ -56,7 +56,7 @@ SMALL = "synthetic?users=60&items=80&interactions=900"
 BEFORE = {
     "docs/eval.md": ["bslbench train --dataset synthetic --loss sl --set epochs=1"],
     "docs/compare.md": [
-        "bslbench train --dataset movielens-1m --loss sl --set epochs=1 --name movielens-mf"
+        "bslbench train --dataset movielens-1m --loss sl --set epochs=1 --name mine"
     ],
     "docs/cluster.md": ["bslbench train --grid mine.toml --limit 1"],
     "docs/status.md": ["bslbench train --dataset yelp2018 --loss sl --set epochs=1"],
