@@ -86,8 +86,8 @@ def compare(
     name = name or f"{loss.rpartition(':')[2]}-against-{held.grid}"
     study, rounds, seeds = rival(held, loss, name, data, known)
     ledger = Ledger(results / name)
-    losses, references = ledger.asked()
-    if [*losses, *references] not in ([], [loss]):
+    known_here = {asked.rpartition(":")[2] for part in ledger.asked() for asked in part}
+    if known_here - {loss.rpartition(":")[2]}:
         raise ConfigError(f"{ledger.folder} has another study; give another --name")
     entered = contenders(study, data, known)
     final = final_grid(study, seeds, ledger.folder)

@@ -60,6 +60,11 @@ def test_from_a_study_to_a_row_in_somebody_elses(bslbench, tmp_path: Path) -> No
     assert code == 0, err
     row = tmp_path / "results" / "Cauchy-against-mine" / "row.tex"
     assert row.read_text().startswith("mf & Cauchy & 2 & 0.") and "row.tex: mf & Cauchy" in out
+    there = ["--against", str(fetched), "--name", "Cauchy-against-mine"]
+    code, again, err = bslbench("compare", "./cauchy.py:Cauchy", *there)  # goes on, and is done
+    assert code == 0 and again == out, err
+    code, _, err = bslbench("compare", "mse", *there)
+    assert code == 2 and "Cauchy-against-mine has another study; give another --name" in err
 
 
 @pytest.mark.parametrize(
