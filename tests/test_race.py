@@ -179,6 +179,15 @@ def test_a_budget_that_is_too_short_is_told_the_least() -> None:
     assert made(least + 1).epochs == 4
 
 
+@pytest.mark.parametrize(("pairs", "epochs"), [(8 * 399, 4), (8 * 534, 3), (8 * 1600, 1)])
+def test_where_epochs_are_long_few_are_enough(pairs: int, epochs: int) -> None:
+    asked = Race(name="x", dataset="d", fingerprint="", losses=list("abcde"))
+    rungs = [rung.model_copy(update={"pairs": pairs}) for rung in RUNGS]
+    least = plan(asked, rungs, COSTS, ["ease"], {}, 1e5, 1, 10).least
+    found = plan(asked, rungs, COSTS, ["ease"], {}, least + 1, 1, 10)
+    assert (found.epochs, found.finalists, found.rungs[0].rounds) == (epochs, 2, 4)
+
+
 @pytest.mark.parametrize(("free", "jobs"), [(None, 4), (10_000, 4), (2_500, 2), (500, 1)])
 def test_runs_stand_side_by_side_as_memory_allows(
     monkeypatch: pytest.MonkeyPatch, free: int | None, jobs: int

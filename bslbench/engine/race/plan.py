@@ -3,6 +3,7 @@
 Everything that is decided before the first trial is decided here, from costs, and kept.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ from tabulate import tabulate
 
 from bslbench.config import Strict
 from bslbench.engine.race.cost import Costs
-from bslbench.engine.race.ladder import Race, Rung, lazy, shortened
+from bslbench.engine.race.ladder import STEPS, Race, Rung, lazy, shortened
 from bslbench.engine.status import span
 from bslbench.errors import ConfigError
 
@@ -23,6 +24,8 @@ FEWER = 4
 
 EPOCHS = (20, 16, 12, 10, 8, 6, 5, 4)
 """Epochs of every run: as many as the budget allows."""
+SHORTER = (3, 2, 1)
+"""Where time is shortest, if that many still have the steps of four epochs of smaller data."""
 
 FINALISTS, LEAST_FINALISTS = 3, 2
 PLANNED_SEEDS, LEAST_SEEDS = 3, 2
@@ -147,14 +150,16 @@ def plan(
     """
     asked = race.set.get("epochs")
     lengths = EPOCHS if asked is None else (int(asked),)
+    least_way = (LEAST_FIRST, LEAST_FINALISTS, LEAST_SEEDS)
+    ways = (FIRST, FINALISTS, PLANNED_SEEDS), (FIRST, LEAST_FINALISTS, LEAST_SEEDS), least_way
+    spent = [(way, epochs) for way in ways for epochs in lengths]
+    if asked is None:
+        steps = math.ceil(rungs[-1].pairs / rungs[-1].batch_size)
+        enough = [epochs for epochs in SHORTER if epochs * steps >= EPOCHS[-1] * STEPS]
+        spent += [(least_way, epochs) for epochs in enough]
     drafts = [
         _Draft(rungs, costs, jobs, epochs, first, min(finalists, len(race.losses)), min(n, seeds))
-        for first, finalists, n in (
-            (FIRST, FINALISTS, PLANNED_SEEDS),
-            (FIRST, LEAST_FINALISTS, LEAST_SEEDS),
-            (LEAST_FIRST, LEAST_FINALISTS, LEAST_SEEDS),
-        )
-        for epochs in lengths
+        for (first, finalists, n), epochs in spent
     ]
     least = drafts[-1].total() / AIM
     fitting = [draft for draft in drafts if draft.total() <= AIM * budget]
