@@ -218,7 +218,8 @@ def shortenings(race: Race, plan: Plan) -> Iterator[str]:
 
 def _lines(race: Race, plan: Plan, jobs: int) -> Iterator[str]:
     side = f", {jobs} runs at a time" if jobs > 1 else ""
-    yield f"{', '.join(race.losses)} on {race.backbone}, {plan.epochs} epochs each{side}"
+    length = f"{plan.epochs} epoch{'s' * (plan.epochs > 1)}"
+    yield f"{', '.join(race.losses)} on {race.backbone}, {length} each{side}"
     if any(lazy(race, rung) for rung in plan.rungs):
         yield "adam_lazy on large tables, and where a batch names few items"
     yield from shortenings(race, plan)
