@@ -57,7 +57,7 @@ class Scored:
     negative_products: Products | None = None
 
 
-NEEDS = {
+NEEDED_FOR = {
     "neg_items": "neg_items",
     "user_rows": "embeddings",
     "item_rows": "embeddings",
@@ -130,7 +130,7 @@ class Sampler(ABC):
         self, pos: Tensor, neg: Tensor, squared: Tensor, **makers: Callable[[], Any]
     ) -> Scored:
         """Return the scores, and of the rest only what the loss needs: [B, B] ids are not free."""
-        made = {name: make() for name, make in makers.items() if NEEDS[name] in self.needs}
+        made = {name: make() for name, make in makers.items() if NEEDED_FOR[name] in self.needs}
         return Scored(pos, neg, squared, **made)
 
     def scaled(self, rows: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class Sampler(ABC):
 
 
 FEW = 0.5
-"""Items named in a step, repeats counted, over all items: so few are read row by row."""
+"""Items named in a step, repeats counted, over all items: fewer are read row by row."""
 
 
 def reads_few(settings: TrainSettings, loss: Loss, n_items: int) -> bool:
@@ -149,7 +149,12 @@ def reads_few(settings: TrainSettings, loss: Loss, n_items: int) -> bool:
     """
     if settings.optimizer != "adam_lazy" or "all_items" in loss.needs:
         return False
-    return settings.batch_size * (loss.n_pos + settings.n_negatives) < FEW * n_items
+    return are_few(settings.batch_size * (loss.n_pos + settings.n_negatives), n_items)
+
+
+def are_few(n_named: int, n_items: int) -> bool:
+    """Tell whether a step names few of the items, repeats counted."""
+    return n_named < FEW * n_items
 
 
 class Own(Sampler):

@@ -347,6 +347,16 @@ def test_a_forged_table_is_found(packed: bytes, tmp_path: Path, name: str) -> No
         check_metrics(pack, tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", b"cells = [", b"cells = 1", b"cells = [1979-05-27]"])
+def test_a_pack_with_a_damaged_grid_is_refused(
+    packed: bytes, tmp_path: Path, content: bytes
+) -> None:
+    pack = read_pack(changed(packed, "grid/grid.toml", lambda b: content, True), "it")
+    pack.unpack(tmp_path, "study")
+    with pytest.raises(DataError, match=r"grid\.toml is not what its runs give"):
+        check_metrics(pack, tmp_path)
+
+
 @pytest.mark.parametrize("grid", ["/tmp/elsewhere", "../up", ".hidden", "a/b", ""])
 def test_a_pack_stays_in_the_results(packed: bytes, grid: str) -> None:
     def renamed(manifest: bytes) -> bytes:

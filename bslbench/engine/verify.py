@@ -95,8 +95,11 @@ def _rows(table: str) -> list[list[tuple[str, str]]]:
 
 
 def _cells(grid: str) -> list[str]:
-    """Return the cells of a ``grid.toml`` in an order of their own."""
-    return sorted(json.dumps(cell, sort_keys=True) for cell in tomllib.loads(grid)["cells"])
+    """Return the cells of a ``grid.toml`` in an order of their own; none if it is damaged."""
+    try:
+        return sorted(json.dumps(cell, sort_keys=True) for cell in tomllib.loads(grid)["cells"])
+    except (ValueError, KeyError, TypeError):
+        return []
 
 
 def rerun(

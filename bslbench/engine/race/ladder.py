@@ -22,7 +22,7 @@ from bslbench.losses import LOSSES
 from bslbench.losses.base import declared
 from bslbench.plugins import find
 from bslbench.references import REFERENCES
-from bslbench.sampling import FEW
+from bslbench.sampling import are_few
 
 SHORT_LIST = ("bpr", "bce", "ccl", "sl", "bsl")
 """The losses of a race that names none: one of each kind (docs/choose.md says why these)."""
@@ -183,7 +183,7 @@ def lazy(race: Race, rung: Rung) -> bool:
     """Tell whether `adam_lazy` trains a rung, the same mathematics in less time, unless set."""
     backbone = find(race.backbone, BACKBONES, "backbone")
     n_negatives = int((FAST | race.set)["n_negatives"])
-    few = rung.batch_size * (1 + n_negatives) < FEW * rung.items
+    few = are_few(rung.batch_size * (1 + n_negatives), rung.items)
     large = rung.n_users + rung.items > MANY_ROWS
     able = getattr(backbone.cls, "row_wise", False)
     return bool((few or large) and able and "optimizer" not in race.set)
