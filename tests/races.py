@@ -1,6 +1,6 @@
 """Races on a small dataset, for the tests of what they do and of what they leave."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from bslbench.engine.executors import inline
 from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Executor
 from bslbench.engine.race.clock import Clock, Timed
-from bslbench.engine.race.heats import Means
-from bslbench.engine.race.ladder import Race, ladder
+from bslbench.engine.race.heats import Heat, Means
+from bslbench.engine.race.ladder import Race, entered, ladder, study
 from bslbench.engine.race.plan import Plan
 from bslbench.engine.race.race import Outcome, run_race
 from bslbench.engine.race.record import Folder, Record
 from bslbench.engine.store import Store
+from bslbench.engine.tuning.ledger import Trial
 from tests.test_engine import Quiet
 from tests.test_tune import Silent
 
@@ -74,3 +75,20 @@ def ran(root: Path, asked: Race | None = None, seeds: int = 2, **changes: Any) -
     return run_race(
         Record(race=asked, plan=planned(asked, **changes)), means(root, asked), seeds, 1
     )
+
+
+def _trial(number: int, score: float, state: Any = "complete") -> Trial:
+    return Trial(number, {}, f"cell{number}", state, {0: score}, 1.0)
+
+
+def heat(scores: Mapping[str, Sequence[float]], failed: Iterable[str] = ()) -> Heat:
+    """A rung by what its settings came to."""
+    rungs = ladder(race(), Options())
+    contenders = {
+        c.name: c for c in entered(study(race(), 0, rungs[0], 2, ["ials"]), rungs[0], Options())
+    }
+    trials = {
+        name: [_trial(n, s, "failed" if name in failed else "complete") for n, s in enumerate(own)]
+        for name, own in scores.items()
+    }
+    return Heat(rungs[0], contenders, trials)

@@ -1,6 +1,7 @@
 """The verdict: which loss, how sure, against what, and when it cannot be told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy as np
 from bslbench.config import Cell
 from bslbench.engine.inputs import Options
 from bslbench.engine.race.finals import Final, Finals
+from bslbench.engine.race.heats import Heat
 from bslbench.engine.race.ladder import entered, ladder, study
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.race.record import Record
+from bslbench.engine.status import span
 from bslbench.engine.store import TRAILING, Run, csv_text
 from bslbench.evaluation.ranking import Ranks
 from bslbench.report.choice import Verdict, verdict
-from tests.races import planned, race
+from tests.races import heat, planned, race
 
 
 def scored(root: Path, cell: Cell, hits: Any, valid: float) -> Final:
@@ -34,7 +37,9 @@ def scored(root: Path, cell: Cell, hits: Any, valid: float) -> Final:
     return Final(cell.loss, params | {"lr": 0.01}, [cell] * len(runs), runs)
 
 
-def answered(root: Path, hits: Mapping[str, Any], spent: float = 600.0) -> Verdict:
+def answered(
+    root: Path, hits: Mapping[str, Any], heats: Sequence[Heat] = (), spent: float = 600.0
+) -> Verdict:
     """The verdict over losses and references by their hits, the best on valid first."""
     rung = ladder(race(), Options())[-1]
     known = {c.name: c.cell for c in entered(study(race(), 0, rung, 2, ["ials"]), rung, Options())}
@@ -46,7 +51,7 @@ def answered(root: Path, hits: Mapping[str, Any], spent: float = 600.0) -> Verdi
     losses = [final for name, final in made.items() if cells[name].train]
     references = [final for name, final in made.items() if not cells[name].train]
     record = Record(race=race(), plan=planned(race()), done={"rung-0": 4, "seeds": 4})
-    return verdict(Outcome(record, [], Finals(losses, references, {}, 30.0), 600.0, spent))
+    return verdict(Outcome(record, heats, Finals(losses, references, {}, 30.0), 600.0, spent))
 
 
 def drawn(share: float, seeds: int, users: int, seed: int = 0) -> Any:
@@ -100,3 +105,18 @@ def test_what_the_budget_cannot_separate_it_says_and_what_could(tmp_path: Path) 
 def test_a_few_users_cannot_be_helped_by_seeds(tmp_path: Path) -> None:
     found = answered(tmp_path, {"sl": drawn(0.5, 3, 12), "bpr": drawn(0.5, 3, 12, seed=1)})
     assert "no number of seeds could, it takes more users" in found.sentences[1]
+
+
+def test_an_order_that_one_setting_has_turned_is_not_taken_for_an_answer(tmp_path: Path) -> None:
+    hits = {"sl": drawn(0.6, 4, 400), "bpr": drawn(0.4, 4, 400)}
+    before, last = heat({"sl": [0.2], "bpr": [0.25]}), heat({"sl": [0.3], "bpr": [0.2]})
+    found = answered(tmp_path, hits, [before, replace(last, round_seconds=60.0)])
+    assert found.losses["bpr"].word == "there" and not found.told
+    which, sure, _ = found.sentences
+    assert which.startswith("This budget cannot separate sl and bpr; first on validation is sl (")
+    budget = (600.0 + 60.0 * 1.1) / 0.7
+    assert sure.startswith("It is ahead of bpr by ")
+    assert sure.endswith(
+        "; but on 25% of the users bpr was ahead of it by 25.0 %, and on all of them each has had "
+        f"one setting: another takes a budget of about {span(budget)} (--budget 16m)."
+    )

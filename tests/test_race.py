@@ -15,19 +15,17 @@ from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Job, Listener, Result, Stop
 from bslbench.engine.race import clock as clocks
 from bslbench.engine.race import prepare
-from bslbench.engine.race.agreement import agreement
+from bslbench.engine.race.agreement import agreement, turned
 from bslbench.engine.race.clock import Clock
 from bslbench.engine.race.cost import OVERHEAD, Cost, side_by_side
-from bslbench.engine.race.heats import Heat
 from bslbench.engine.race.ladder import Race, Rung, entered, ladder, study
 from bslbench.engine.race.plan import Plan, described, plan
 from bslbench.engine.race.race import Outcome, run_race
 from bslbench.engine.race.record import Folder, Record
 from bslbench.engine.status import overview
 from bslbench.engine.store import TRAILING, Store, csv_text, sha256
-from bslbench.engine.tuning.ledger import Trial
 from bslbench.errors import ConfigError, DataError
-from tests.races import DATA, SET, means, planned, race
+from tests.races import DATA, SET, heat, means, planned, race
 
 # The ladder and the plan
 
@@ -204,22 +202,6 @@ def test_what_is_set_for_a_reference_that_is_left_out_is_no_error() -> None:
     assert study(asked, 0, rung, 4, ["ease"]).set["ease.lam"] == 500.0
 
 
-def trial(number: int, score: float, state: Any = "complete") -> Trial:
-    return Trial(number, {}, f"cell{number}", state, {0: score}, 1.0)
-
-
-def heat(scores: Mapping[str, Sequence[float]], failed: Iterable[str] = ()) -> Heat:
-    rungs = ladder(race(), Options())
-    contenders = {
-        c.name: c for c in entered(study(race(), 0, rungs[0], 2, ["ials"]), rungs[0], Options())
-    }
-    trials = {
-        name: [trial(n, s, "failed" if name in failed else "complete") for n, s in enumerate(own)]
-        for name, own in scores.items()
-    }
-    return Heat(rungs[0], contenders, trials)
-
-
 def test_losses_are_ranked_by_their_best_setting_and_references_are_none() -> None:
     found = heat({"sl": [0.1, 0.3, 0.3], "bpr": [0.2, 0.25, 0.1], "ials": [0.9]})
     assert found.losses() == ["sl", "bpr"]
@@ -234,6 +216,27 @@ def test_agreement_is_kendalls_tau_of_what_both_rungs_have() -> None:
     assert (found.n_settings, found.n_losses) == (4, 2)
     assert found.settings == pytest.approx((4 - 2) / 6)  # of six pairs two are the other way round
     assert found.losses == -1.0
+
+
+@pytest.mark.parametrize(
+    ("last", "leads"),
+    [
+        ({"sl": [0.3], "bpr": [0.2]}, {"bpr": 0.25}),
+        ({"sl": [0.3, 0.1], "bpr": [0.2, 0.1]}, {}),  # two settings of each
+        ({"sl": [0.3], "ials": [0.4]}, {}),  # what has left has not been tried on all users
+    ],
+)
+def test_an_order_has_turned_if_one_setting_says_so(
+    last: Mapping[str, Sequence[float]], leads: Mapping[str, float]
+) -> None:
+    before = heat({"sl": [0.2], "bpr": [0.25], "ials": [0.3]})
+    assert turned([before, heat(last)], "sl") == pytest.approx(leads)
+    assert turned([heat(last)], "sl") == {}
+
+
+def test_a_lead_below_the_smallest_effect_is_none() -> None:
+    before = heat({"sl": [0.2], "bpr": [0.2009]})
+    assert turned([before, heat({"sl": [0.3], "bpr": [0.2]})], "sl") == {}
 
 
 # The budget
@@ -314,14 +317,32 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Now:
 def test_the_final_seeds_take_what_time_is_left(tmp_path: Path, now: Now) -> None:
     outcome, clock = timed(tmp_path, now, 400.0)
     assert outcome is not None
-    # 12 trials and 6 more; two seeds of three and a reference that runs once; 30 s a further seed
-    assert outcome.record.done == {"rung-0": 4, "rung-1": 2, "seeds": 5}
-    assert clock.spent() == 10.0 * (12 + 6 + 7 + 9) <= 0.9 * 400.0
+    # 12 trials, all of them once more; two seeds of three and a reference that runs once; another
+    assert outcome.record.done == {"rung-0": 4, "rung-1": 4, "seeds": 3}
+    assert clock.spent() == 10.0 * (12 + 12 + 7 + 3) <= 0.9 * 400.0
     longer, clock = timed(tmp_path, now, 500.0)  # the same command with a larger budget goes on
     assert longer is not None
-    assert longer.record.done == {"rung-0": 4, "rung-1": 2, "seeds": 8}
+    assert longer.record.done == {"rung-0": 4, "rung-1": 4, "seeds": 6}
     assert clock.spent() == 340.0 + 90.0
     assert len(set(now.jobs)) == len(now.jobs)  # and trains nothing twice
+
+
+def test_the_last_rung_tries_more_settings_in_its_share_of_the_time(
+    tmp_path: Path, now: Now
+) -> None:
+    outcome, clock = timed(tmp_path, now, 280.0)
+    assert outcome is not None
+    assert outcome.record.done == {"rung-0": 4, "rung-1": 2, "seeds": 2}
+    assert clock.spent() == 250.0  # 30 s more for a setting of each were too late at 180 of 196 s
+    assert outcome.heats[-1].round_seconds == pytest.approx(30.0)
+    longer, _ = timed(tmp_path, now, 400.0)  # of which 280 are the rungs'
+    assert longer is not None and longer.record.done["rung-1"] == 3
+    for name, tried in longer.heats[-1].trials.items():
+        order = [trial.number for trial in longer.heats[0].best(name, None)]
+        assert [trial.number for trial in tried] == order[:3]
+    for final in longer.finals.losses:
+        assert final.params == longer.heats[-1].best(final.name)[0].params
+    assert len(set(now.jobs)) == len(now.jobs)
 
 
 def test_a_short_budget_cuts_all_losses_alike_but_not_below_the_least(
@@ -341,7 +362,7 @@ def test_what_fails_on_a_later_rung_is_tried_once_and_leaves(tmp_path: Path, now
     assert outcome is not None
     assert outcome.heats[-1].fallen() == {"bpr": "broken"}
     assert [final.name for final in outcome.finals.losses] == ["sl"]
-    assert outcome.record.done["rung-1"] == 2
+    assert outcome.record.done["rung-1"] == 4
     assert len(set(now.jobs)) == len(now.jobs)
 
 
@@ -396,7 +417,7 @@ def test_the_trials_that_the_first_rung_rests_on_are_missed(tmp_path: Path, now:
     rung = tmp_path / outcome.record.race.name / "rung-0"
     shown = overview(tmp_path).splitlines()
     assert "trial/rung-0: study: 12 trials done, 4 of each of 3" in shown
-    assert "trial/rung-1: 6 cells: 6 done" in shown
+    assert "trial/rung-1: 12 cells: 12 done" in shown
     (rung / "study.db").unlink()
     with pytest.raises(DataError, match=f"{rung} is gone or damaged, .*give another --name"):
         timed(tmp_path, now, 400.0)

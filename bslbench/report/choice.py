@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bslbench.config import Scalar
+from bslbench.engine.race.agreement import turned
 from bslbench.engine.race.finals import Final
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.status import span
@@ -36,7 +37,7 @@ class Verdict:
     recall
         Mean Recall@20 on test of the pick.
     told
-        Whether no other finalist is left that might as well be better.
+        Whether no other loss is left that might as well be better.
     """
 
     sentences: tuple[str, str, str]
@@ -66,13 +67,15 @@ def verdict(outcome: Outcome, lists: Mapping[str, Run] | None = None) -> Verdict
     rows |= {name: [run] for name, run in (lists or {}).items()}
     references = {name: _versus(mine, runs) for name, runs in rows.items()}
     recall = float(np.mean([values.mean() for _, values in mine]))
-    told = all(found.word != "cannot be told" for found in losses.values())
+    turns = turned(outcome.heats, pick.name)
+    open_ = [name for name, found in losses.items() if found.word == "cannot be told"]
+    open_ += [name for name in turns if name not in open_]
     sentences = (
-        _which(outcome, losses, recall),
-        _how_sure(outcome, losses),
+        _which(outcome, losses, open_, recall),
+        _how_sure(outcome, losses, turns),
         _against(outcome, references, list(lists or {})),
     )
-    return Verdict(sentences, losses, references, recall, told)
+    return Verdict(sentences, losses, references, recall, told=not open_)
 
 
 def _values(run: Run) -> tuple[I32, FloatArray]:
@@ -104,12 +107,13 @@ def _figure(value: Scalar) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _which(outcome: Outcome, losses: Mapping[str, Comparison], recall: float) -> str:
+def _which(
+    outcome: Outcome, losses: Mapping[str, Comparison], open_: Sequence[str], recall: float
+) -> str:
     pick = outcome.pick
     epochs = outcome.record.plan.epochs
     shown = f"Recall@{K} {recall:.4f} on test, mean of {_count(len(pick.runs), 'seed')}"
     chosen = f"{pick.name} ({settings(pick)}, {epochs} epochs): {shown}"
-    open_ = [name for name, found in losses.items() if found.word == "cannot be told"]
     alike = [name for name, found in losses.items() if found.word == "absent"]
     if open_:
         return (
@@ -121,7 +125,9 @@ def _which(outcome: Outcome, losses: Mapping[str, Comparison], recall: float) ->
     return f"Train with {chosen}."
 
 
-def _how_sure(outcome: Outcome, losses: Mapping[str, Comparison]) -> str:
+def _how_sure(
+    outcome: Outcome, losses: Mapping[str, Comparison], turns: Mapping[str, float]
+) -> str:
     gone = [name for name in outcome.left() if name not in losses]
     parts = []
     for name, found in losses.items():
@@ -142,10 +148,23 @@ def _how_sure(outcome: Outcome, losses: Mapping[str, Comparison]) -> str:
                 f"from {name} it cannot be told ({_signed(found.relative)}, {interval}): "
                 f"{_needed(outcome, found)}"
             )
+    if turns:
+        parts.append(_turned(outcome, turns))
     if gone:
         tried = f"{_count(outcome.tried, 'setting')} each"
         parts.append(f"before the final runs {_listed(gone)} had left, after {tried}")
     return _sentence("; ".join(parts) or "no other loss was in the race")
+
+
+def _turned(outcome: Outcome, turns: Mapping[str, float]) -> str:
+    *_, before, last = outcome.heats
+    leads = [f"{name} was ahead of it by {_percent(lead)}" for name, lead in turns.items()]
+    budget = _larger(outcome, last.round_seconds, outcome.record.plan.ends[-2])
+    return (
+        f"but on {before.rung.share} of the users {_listed(leads)}, and on all of them each has "
+        f"had one setting: another takes a budget of about {span(budget)} "
+        f"(--budget {_minutes(budget)})"
+    )
 
 
 def _needed(outcome: Outcome, found: Comparison) -> str:
@@ -154,13 +173,21 @@ def _needed(outcome: Outcome, found: Comparison) -> str:
     if found.seeds_needed is None:
         return "no number of seeds could, it takes more users"
     more = found.seeds_needed - found.n_seeds
-    extra = more * outcome.finals.round_seconds * SLACK
-    budget = (outcome.spent + extra) / outcome.record.plan.ends[-1]
-    minutes = math.ceil(budget / 60)
+    extra = more * outcome.finals.round_seconds
+    budget = _larger(outcome, extra, outcome.record.plan.ends[-1])
     return (
         f"{found.seeds_needed} seeds could, with a budget of about {span(budget)} "
-        f"(--budget {minutes}m --seeds {found.seeds_needed})"
+        f"(--budget {_minutes(budget)} --seeds {found.seeds_needed})"
     )
+
+
+def _larger(outcome: Outcome, extra: float, end: float) -> float:
+    """Return the budget that has so many seconds more before a phase's end, a share of it."""
+    return (outcome.spent + extra * SLACK) / end
+
+
+def _minutes(seconds: float) -> str:
+    return f"{math.ceil(seconds / 60)}m"
 
 
 def _against(outcome: Outcome, references: Mapping[str, Comparison], lists: Sequence[str]) -> str:

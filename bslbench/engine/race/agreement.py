@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from scipy.stats import kendalltau
 
 from bslbench.engine.race.heats import Heat
+from bslbench.evaluation.statistics import SMALLEST_EFFECT
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,28 @@ def agreement(earlier: Heat, later: Heat) -> Agreement:
     names = [name for name in later.losses() if name in earlier.losses()]
     losses = [(earlier.best(name)[0].score, later.best(name)[0].score) for name in names]
     return Agreement(_tau(pairs), _tau(losses), len(pairs), len(losses))
+
+
+def turned(heats: Sequence[Heat], pick: str) -> dict[str, float]:
+    """Return which losses a last rung with one setting of each has put behind `pick` in its turn.
+
+    They were ahead of it on the rung before, by more than `SMALLEST_EFFECT`: the setting can have
+    turned the order as well as the users. Final seeds, of the same settings, cannot tell.
+
+    Returns
+    -------
+    dict of str to float
+        By how much they were ahead, as a share of the pick's Recall@20 there.
+    """
+    if len(heats) < 2 or max(map(len, heats[-1].trials.values())) > 1:
+        return {}
+    before = heats[-2].best(pick)[0].score
+    leads = {
+        name: heats[-2].best(name)[0].score / before - 1
+        for name in heats[-1].losses()
+        if name != pick
+    }
+    return {name: lead for name, lead in leads.items() if lead > SMALLEST_EFFECT}
 
 
 def _scores(heat: Heat) -> Iterator[tuple[tuple[str, int], float]]:

@@ -10,8 +10,7 @@ from bslbench.engine.executors import run_grid
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
 from bslbench.engine.race.clock import OutOfTime
-from bslbench.engine.race.cost import OVERHEAD
-from bslbench.engine.race.heats import Heat, Means
+from bslbench.engine.race.heats import Heat, Means, round_seconds
 from bslbench.engine.race.plan import LEAST_SEEDS
 from bslbench.engine.race.record import Record
 from bslbench.engine.store import Run
@@ -90,7 +89,8 @@ def run_finals(
     bases, held = ({n: c for n, c in group.items() if n not in failed} for group in (bases, held))
     if not bases:
         raise RunFailed(f"{record.race.name}: {'; '.join(failed.values())}")
-    cost = _round_seconds(bases, held, means, jobs)
+    drawn = [cell.changed(seed=0) for cell in [*bases.values(), *held.values()] if draws(cell)]
+    cost = round_seconds(drawn, means.store, jobs)
     end = record.plan.ends[-1] * means.budget
     while made < seeds and (more := int((end - means.execute.clock.spent()) / cost)) > 0:
         cells = _cells(bases, held, min(seeds, made + more))
@@ -145,19 +145,6 @@ def _run(record: Record, cells: Sequence[Cell], means: Means) -> dict[str, str]:
             record.race.name, cells, means.store, shown, means.execute, options=options
         )
     return {cell.loss: outcome.failed[cell.id] for cell in cells if cell.id in outcome.failed}
-
-
-def _round_seconds(
-    bases: Mapping[str, Cell], held: Mapping[str, Cell], means: Means, jobs: int
-) -> float:
-    """Return what another seed takes, by what the first has taken."""
-    seconds = 0.0
-    for cell in [*bases.values(), *held.values()]:
-        if draws(cell):
-            outcome = means.store.run(cell.changed(seed=0).id).info()["outcome"]
-            phases = ("load", "train", "eval", "test")
-            seconds += OVERHEAD + sum(outcome[f"seconds_{phase}"] for phase in phases)
-    return seconds / jobs
 
 
 def _whole(bases: Mapping[str, Cell], held: Mapping[str, Cell], seeds: int, means: Means) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 from bslbench.config import Cell
@@ -11,6 +12,7 @@ from bslbench.engine.executors import WHOLE, Part, run_grid
 from bslbench.engine.inputs import Options
 from bslbench.engine.pruning import past
 from bslbench.engine.race.clock import OutOfTime, Timed
+from bslbench.engine.race.cost import OVERHEAD
 from bslbench.engine.race.ladder import Rung, entered, study
 from bslbench.engine.race.record import Folder, Record
 from bslbench.engine.store import Store
@@ -64,18 +66,21 @@ class Heat:
     trials
         Those that count: of each contender as many. On later rungs they have the numbers of the
         first one, since they try the same.
+    round_seconds
+        Of wall time for one more setting of each, on later rungs.
     """
 
     rung: Rung
     entered: Mapping[str, Contender]
     trials: Trials
+    round_seconds: float = 0.0
 
     def finished(self, name: str) -> list[Trial]:
         """Return the trials of a contender that neither failed nor were given up."""
         return [trial for trial in self.trials.get(name, ()) if trial.state == "complete"]
 
-    def best(self, name: str, count: int = 1) -> list[Trial]:
-        """Return the best of them, the best first."""
+    def best(self, name: str, count: int | None = 1) -> list[Trial]:
+        """Return the best of them, or all, the best first."""
         order = sorted(self.finished(name), key=lambda trial: (-trial.score, trial.number))
         return order[:count]
 
@@ -97,7 +102,7 @@ class Heat:
         }
 
 
-def climb(record: Record, means: Means) -> tuple[Record, list[Heat]]:
+def climb(record: Record, means: Means, jobs: int) -> tuple[Record, list[Heat]]:
     """Run all rungs, or what is left of them.
 
     Raises
@@ -114,7 +119,7 @@ def climb(record: Record, means: Means) -> tuple[Record, list[Heat]]:
         if number == 0:
             record, heat = _first(record, means)
         else:
-            record, heat = _next(record, means, number, heats[-1])
+            record, heat = _next(record, means, heats, jobs)
         if not heat.losses():
             why = "; ".join(f"{name}: {reason}" for name, reason in heat.fallen().items())
             raise RunFailed(f"no loss could be trained on {heat.rung.dataset}: {why}")
@@ -165,50 +170,58 @@ def _first(record: Record, means: Means) -> tuple[Record, Heat]:
     return record, Heat(rung, contenders, counting)
 
 
-def _next(record: Record, means: Means, number: int, before: Heat) -> tuple[Record, Heat]:
-    """Try the best settings of the rung before on this one."""
+def _next(record: Record, means: Means, heats: Sequence[Heat], jobs: int) -> tuple[Record, Heat]:
+    """Try the best settings so far on the next rung; on the last as many as there is time for."""
+    number = len(heats)
     rung = record.plan.rungs[number]
-    going = before.losses()
-    if number == len(record.plan.rungs) - 1:
-        going = going[: record.plan.entering]
+    last = number == len(record.plan.rungs) - 1
+    going = heats[-1].losses()[: record.plan.entering if last else None]
     known = _contenders(record, means, number)
     contenders = {n: c for n, c in known.items() if n in going or not c.cell.train}
-    best = {name: before.best(name, rung.rounds) for name in contenders}
+    best = {name: _promising(heats, name, None if last else rung.rounds) for name in contenders}
     cells = {
         name: [contenders[name].trial(trial.params) for trial in own] for name, own in best.items()
     }
+    counts = [len(own) for own in cells.values()]
+    n_rounds = min(max(counts), max(min(counts), rung.rounds))  # beyond the plan all have as many
+    rounds = [[own[n] for own in cells.values() if n < len(own)] for n in range(n_rounds)]
+    titles = {
+        cell.id: f"{name}, setting {trial.number} on {rung.share}"
+        for name, own in best.items()
+        for trial, cell in zip(own, cells[name], strict=True)
+    }
     phase = f"rung-{number}"
+    end = record.plan.ends[number] * means.budget
+
+    def tried(count: int, part: Part = WHOLE) -> int:
+        """Run so many rounds, if there is time, and return how many have ended."""
+        once = {cell.id: cell for round_ in rounds[:count] for cell in round_}
+        with suppress(OutOfTime), means.watch_runs(titles) as shown:
+            run_grid(
+                f"{record.race.name}/{phase}",
+                list(once.values()),
+                means.store,
+                shown,
+                means.execute,
+                options=means.options,
+                part=part,
+            )
+        ended = (all(_ended(cell, means) for cell in round_) for round_ in rounds[:count])
+        return sum(takewhile(bool, ended))
+
     if phase not in record.done:
-        rounds = [
-            [own[n] for own in cells.values() if n < len(own)]
-            for n in range(max(map(len, cells.values())))
-        ]
-        titles = {
-            cell.id: f"{name}, setting {trial.number} on {rung.share}"
-            for name, own in best.items()
-            for trial, cell in zip(own, cells[name], strict=True)
-        }
-
-        def tried(chosen: Sequence[Sequence[Cell]], part: Part = WHOLE) -> None:
-            once = {cell.id: cell for round_ in chosen for cell in round_}
-            with means.watch_runs(titles) as shown:
-                run_grid(
-                    f"{record.race.name}/{phase}",
-                    list(once.values()),
-                    means.store,
-                    shown,
-                    means.execute,
-                    options=means.options,
-                    part=part,
-                )
-
-        tried(rounds[:1])
-        with suppress(OutOfTime), means.execute.until(record.plan.ends[number] * means.budget):
-            tried(rounds, Part(only="missing"))  # what has just failed is not tried again
-        lacking = (
-            n for n, round_ in enumerate(rounds) if not all(_ended(c, means) for c in round_)
-        )
-        record = means.folder.decide(record, phase, next(lacking, len(rounds)))
+        tried(1)
+        with means.execute.until(end):  # what has just failed is not tried again
+            made = tried(rung.rounds, Part(only="missing"))
+        record = means.folder.decide(record, phase, made)
+    cost = round_seconds(rounds[0], means.store, jobs)
+    while last and (made := record.done[phase]) < len(rounds):
+        if means.execute.clock.spent() + cost > end:
+            break
+        with means.execute.until(end):
+            if tried(made + 1, Part(only="missing")) == made:
+                break
+        record = means.folder.decide(record, phase, made + 1)
     trials = {
         name: [
             _trial(trial, cell, means)
@@ -216,7 +229,28 @@ def _next(record: Record, means: Means, number: int, before: Heat) -> tuple[Reco
         ]
         for name, own in best.items()
     }
-    return record, Heat(rung, contenders, trials)
+    return record, Heat(rung, contenders, trials, cost)
+
+
+def _promising(heats: Sequence[Heat], name: str, count: int | None) -> list[Trial]:
+    """Return the settings of a contender that came farthest, of these the best ones first."""
+    order: dict[int, Trial] = {}
+    for heat in reversed(heats):
+        for trial in heat.best(name, None):
+            order.setdefault(trial.number, trial)
+    return list(order.values())[:count]
+
+
+def round_seconds(cells: Sequence[Cell], store: Store, jobs: int) -> float:
+    """Return what such runs as these take on the clock, by those that are finished."""
+    seconds = 0.0
+    for cell in cells:
+        run = store.run(cell.id)
+        if run.finished(cell):
+            outcome = run.info()["outcome"]
+            phases = ("load", "train", "eval", "test")
+            seconds += OVERHEAD + sum(outcome[f"seconds_{phase}"] for phase in phases)
+    return seconds / jobs
 
 
 def _gone(folder: Path) -> DataError:

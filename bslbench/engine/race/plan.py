@@ -46,7 +46,7 @@ class Plan(Strict):
     epochs
         Of every run.
     rungs
-        With the settings tried on each.
+        With the settings tried on each; on the last one more, if there is time.
     entering
         Losses on the last rung: the best of those before.
     finalists
@@ -225,6 +225,8 @@ def _lines(race: Race, plan: Plan, jobs: int) -> Iterator[str]:
     yield from shortenings(race, plan)
     yield f"held against {', '.join(plan.references)}"
     yield from (f"without {name}: {reason}" for name, reason in plan.left_out.items())
+    if len(plan.rungs) > 1:
+        yield "if there is time, more settings on all users"
     losses = f"the best {plan.finalists} losses" if plan.finalists > 1 else "the loss"
     final = (plan.ends[-1] - plan.ends[-2]) * plan.seconds
     yield f"then fresh seeds of {losses}, about {span(final)} or as long as the budget lasts"

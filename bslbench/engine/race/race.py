@@ -69,7 +69,7 @@ def run_race(record: Record, means: Means, seeds: int, jobs: int) -> Outcome:
     Interrupted
         After SIGINT or SIGTERM: whatever was running has kept its state.
     """
-    record, heats = climb(record, means)
+    record, heats = climb(record, means, jobs)
     record, finals = run_finals(record, heats[-1], means, seeds, jobs)
     return Outcome(record, heats, finals, means.budget, means.execute.clock.spent())
 

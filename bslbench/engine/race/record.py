@@ -1,6 +1,7 @@
 """What a race keeps in its folder: what it is, its plan, and how far each phase of it went."""
 
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ class Record(Strict):
     Attributes
     ----------
     done
-        By phase, how many rounds of it count: once written, never changed.
+        By phase, in their order, how many rounds of it count. Only those of the last rung and
+        the final seeds grow, with the budget.
     """
 
     race: Race
@@ -68,7 +70,11 @@ class Folder:
         write_atomically(self.path, json.dumps(content, indent=1) + "\n")
 
     def decide(self, record: Record, phase: str, rounds: int) -> Record:
-        """Keep that so many rounds of a phase count, and return the record with it."""
-        record = record.model_copy(update={"done": record.done | {phase: rounds}})
+        """Keep that so many rounds of a phase count, and return the record with it.
+
+        What comes after the phase is open again.
+        """
+        before = takewhile(lambda entry: entry[0] != phase, record.done.items())
+        record = record.model_copy(update={"done": {**dict(before), phase: rounds}})
         self.write(record)
         return record
