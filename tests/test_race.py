@@ -195,6 +195,21 @@ def test_runs_stand_side_by_side_as_memory_allows(
     assert side_by_side(costs, 4) == jobs
 
 
+def test_a_rung_that_saves_too_little_is_left_out_if_the_budget_allows() -> None:
+    costs = {name: [Cost(epoch=each) for each in (3.0, 3.5, 4.0, 10.0)] for name in "abcde"}
+    asked = Race(name="x", dataset="d", fingerprint="", losses=list("abcde"), set={"epochs": 4})
+
+    def shares(budget: float) -> list[str]:
+        return [rung.share for rung in plan(asked, RUNGS, costs, [], {}, budget, 1, 2).rungs]
+
+    assert shares(1e5) == ["25%", "100%"]
+    trimmed = OVERHEAD * (8 * 5 + 2 * 3 + 2 * 3 + 1.25) + 4 * (
+        4 * 8 * 5 + 10 * (2 * 3 + 2 * 3 + 1.25)
+    )
+    assert shares(trimmed / 0.8 + 1) == ["25%", "100%"]
+    assert shares(trimmed / 0.8 - 1) == ["1%", "5%", "25%", "100%"]
+
+
 def test_what_is_set_for_a_reference_that_is_left_out_is_no_error() -> None:
     asked = race(set=SET | {"ease.lam": 500.0})
     rung = ladder(asked, Options())[-1]
@@ -293,12 +308,14 @@ def pretend(job: Job) -> None:
         job.run.file(name).write_text(content)
 
 
-def timed(root: Path, now: Now, budget: float, dies_at: int = -1) -> tuple[Outcome | None, Clock]:
+def timed(
+    root: Path, now: Now, budget: float, dies_at: int = -1, **changes: Any
+) -> tuple[Outcome | None, Clock]:
     asked = race()
     now.dies_at = dies_at
     how = means(root, asked, now.execute, budget)
     how.execute.clock.begun = now()
-    record = how.folder.read(asked) or Record(race=asked, plan=planned(asked))
+    record = how.folder.read(asked) or Record(race=asked, plan=planned(asked, **changes))
     how.folder.write(record)
     try:
         return run_race(record, how, 10, 1), how.execute.clock
@@ -343,6 +360,15 @@ def test_the_last_rung_tries_more_settings_in_its_share_of_the_time(
     for final in longer.finals.losses:
         assert final.params == longer.heats[-1].best(final.name)[0].params
     assert len(set(now.jobs)) == len(now.jobs)
+
+
+def test_a_race_on_all_users_alone_tries_more_settings_too(tmp_path: Path, now: Now) -> None:
+    whole = ladder(race(), Options())[-1].model_copy(update={"rounds": 2})
+    outcome, clock = timed(tmp_path, now, 280.0, rungs=[whole], ends=[0.7, 0.9])
+    assert outcome is not None
+    assert outcome.record.done == {"rung-0": 6, "seeds": 2}  # 180 of 196 s
+    assert clock.spent() == 250.0
+    assert {len(own) for own in outcome.heats[0].trials.values()} == {6}
 
 
 def test_a_short_budget_cuts_all_losses_alike_but_not_below_the_least(
@@ -426,8 +452,8 @@ def test_the_trials_that_the_first_rung_rests_on_are_missed(tmp_path: Path, now:
 def test_a_plan_is_made_from_what_is_measured(tmp_path: Path) -> None:
     asked = race()
     found = prepare.planned(asked, Options(), 1e6, 1, 10)
-    assert found.epochs == 20 and [rung.rounds for rung in found.rungs] == [32, 8]
+    assert found.epochs == 20 and found.rungs[0].rounds == 32
     assert found.references == ["popularity", "itemknn", "ease", "ials"]
     text = described(asked, found, 2)
     assert "sl, bpr on mf, 20 epochs each, 2 runs at a time" in text
-    assert "205 (25%)" in text and "820 (100%)" in text
+    assert "820 (100%)" in text

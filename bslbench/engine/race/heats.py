@@ -1,5 +1,6 @@
 """The rungs of a race: many settings on few users, then the best of each loss on more of them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,9 @@ from bslbench.errors import DataError, RunFailed
 
 LEAST_ROUNDS = 2
 """Settings of each loss on the first rung that are tried whatever the time."""
+
+MISSING = Part(only="missing")
+"""What has just failed is not tried again."""
 
 Trials = Mapping[str, Sequence[Trial]]
 """By loss or reference."""
@@ -67,7 +71,7 @@ class Heat:
         Those that count: of each contender as many. On later rungs they have the numbers of the
         first one, since they try the same.
     round_seconds
-        Of wall time for one more setting of each, on later rungs.
+        Of wall time for one more setting of each.
     """
 
     rung: Rung
@@ -117,7 +121,7 @@ def climb(record: Record, means: Means, jobs: int) -> tuple[Record, list[Heat]]:
     heats: list[Heat] = []
     for number in range(len(record.plan.rungs)):
         if number == 0:
-            record, heat = _first(record, means)
+            record, heat = _first(record, means, jobs)
         else:
             record, heat = _next(record, means, heats, jobs)
         if not heat.losses():
@@ -133,41 +137,50 @@ def _contenders(record: Record, means: Means, number: int) -> dict[str, Contende
     return {contender.name: contender for contender in entered(asked, rung, means.options)}
 
 
-def _first(record: Record, means: Means) -> tuple[Record, Heat]:
+def _first(record: Record, means: Means, jobs: int) -> tuple[Record, Heat]:
     """Tune all losses on the smallest sample, at equal effort."""
     plan = record.plan
     rung = plan.rungs[0]
     asked = study(record.race, 0, rung, plan.epochs, plan.references)
     contenders = _contenders(record, means, 0)
     ledger = Ledger(means.store.root / asked.name)
+
+    def tried(rounds: int) -> int:
+        """Run so many rounds, if there is time, and return how many are whole."""
+        with suppress(OutOfTime), means.watch_trials() as shown:
+            search(
+                asked,
+                list(contenders.values()),
+                Budget(rounds, hopeless=None),
+                means.store,
+                shown,
+                means.execute,
+                means.options,
+            )
+        numbers = [{trial.number for trial in ledger.trials(name)} for name in contenders]
+        whole = (all(n in own for own in numbers) for n in range(rounds))
+        return sum(takewhile(bool, whole))
+
+    def counting() -> dict[str, list[Trial]]:
+        made = record.done["rung-0"]
+        trials = {
+            name: [trial for trial in ledger.trials(name) if trial.number < made]
+            for name in contenders
+        }
+        if any(len(own) < made for own in trials.values()):
+            raise _gone(ledger.folder)
+        return trials
+
     if "rung-0" not in record.done:
         ledger.open(asked, list(contenders.values()))
-
-        def tried(rounds: int) -> None:
-            with means.watch_trials() as shown:
-                search(
-                    asked,
-                    list(contenders.values()),
-                    Budget(rounds, hopeless=None),
-                    means.store,
-                    shown,
-                    means.execute,
-                    means.options,
-                )
-
         tried(min(LEAST_ROUNDS, rung.rounds))
-        with suppress(OutOfTime), means.execute.until(plan.ends[0] * means.budget):
-            tried(rung.rounds)
-        numbers = [{trial.number for trial in ledger.trials(name)} for name in contenders]
-        whole = (n for n in range(rung.rounds) if not all(n in own for own in numbers))
-        record = means.folder.decide(record, "rung-0", next(whole, rung.rounds))
-    counting = {
-        name: [trial for trial in ledger.trials(name) if trial.number < record.done["rung-0"]]
-        for name in contenders
-    }
-    if any(len(trials) < record.done["rung-0"] for trials in counting.values()):
-        raise _gone(ledger.folder)
-    return record, Heat(rung, contenders, counting)
+        with means.execute.until(plan.ends[0] * means.budget):
+            made = tried(rung.rounds)
+        record = means.folder.decide(record, "rung-0", made)
+    cells = [contenders[name].trial(own[0].params) for name, own in counting().items()]
+    cost = round_seconds(cells, means.store, jobs)
+    record = _more(record, means, 0, tried, cost)
+    return record, Heat(rung, contenders, counting(), cost)
 
 
 def _next(record: Record, means: Means, heats: Sequence[Heat], jobs: int) -> tuple[Record, Heat]:
@@ -191,9 +204,8 @@ def _next(record: Record, means: Means, heats: Sequence[Heat], jobs: int) -> tup
         for trial, cell in zip(own, cells[name], strict=True)
     }
     phase = f"rung-{number}"
-    end = record.plan.ends[number] * means.budget
 
-    def tried(count: int, part: Part = WHOLE) -> int:
+    def tried(count: int, part: Part = MISSING) -> int:
         """Run so many rounds, if there is time, and return how many have ended."""
         once = {cell.id: cell for round_ in rounds[:count] for cell in round_}
         with suppress(OutOfTime), means.watch_runs(titles) as shown:
@@ -210,18 +222,12 @@ def _next(record: Record, means: Means, heats: Sequence[Heat], jobs: int) -> tup
         return sum(takewhile(bool, ended))
 
     if phase not in record.done:
-        tried(1)
-        with means.execute.until(end):  # what has just failed is not tried again
-            made = tried(rung.rounds, Part(only="missing"))
+        tried(1, WHOLE)
+        with means.execute.until(record.plan.ends[number] * means.budget):
+            made = tried(rung.rounds)
         record = means.folder.decide(record, phase, made)
     cost = round_seconds(rounds[0], means.store, jobs)
-    while last and (made := record.done[phase]) < len(rounds):
-        if means.execute.clock.spent() + cost > end:
-            break
-        with means.execute.until(end):
-            if tried(made + 1, Part(only="missing")) == made:
-                break
-        record = means.folder.decide(record, phase, made + 1)
+    record = _more(record, means, number, tried, cost, len(rounds))
     trials = {
         name: [
             _trial(trial, cell, means)
@@ -230,6 +236,28 @@ def _next(record: Record, means: Means, heats: Sequence[Heat], jobs: int) -> tup
         for name, own in best.items()
     }
     return record, Heat(rung, contenders, trials, cost)
+
+
+def _more(
+    record: Record,
+    means: Means,
+    number: int,
+    tried: Callable[[int], int],
+    cost: float,
+    most: float = math.inf,
+) -> Record:
+    """Try more settings on the last rung, one of each at a time, while its time allows."""
+    phase, end = f"rung-{number}", record.plan.ends[number] * means.budget
+    while (
+        number == len(record.plan.rungs) - 1
+        and (made := record.done[phase]) < most
+        and means.execute.clock.spent() + cost <= end
+    ):
+        with means.execute.until(end):
+            if tried(made + 1) == made:
+                break
+        record = means.folder.decide(record, phase, made + 1)
+    return record
 
 
 def _promising(heats: Sequence[Heat], name: str, count: int | None) -> list[Trial]:

@@ -22,6 +22,9 @@ MORE_FIRST = (32, 16)
 FEWER = 4
 """Of so many settings of a loss one goes on to the next rung."""
 
+WORTH = 2.0
+"""How much longer a trial on the next rung has to take, for a rung to be worth its noise."""
+
 EPOCHS = (20, 16, 12, 10, 8, 6, 5, 4)
 """Epochs of every run: as many as the budget allows."""
 SHORTER = (3, 2, 1)
@@ -87,6 +90,17 @@ class _Draft:
     finalists: int
     seeds: int
 
+    def worthwhile(self) -> "_Draft":
+        """Return it without the rungs that save too little."""
+        *smaller, whole = range(len(self.rungs))
+        seconds = [sum(map(sum, self._seconds(n))) for n in (*smaller, whole)]
+        kept = [whole]
+        for n in reversed(smaller):
+            if WORTH * seconds[n] <= seconds[kept[0]]:
+                kept.insert(0, n)
+        costs = {name: [own[n] for n in kept] for name, own in self.costs.items()}
+        return replace(self, rungs=[self.rungs[n] for n in kept], costs=costs)
+
     @property
     def rounds(self) -> list[int]:
         """Settings of each contender by rung."""
@@ -134,6 +148,8 @@ def plan(
 ) -> Plan:
     """Return the longest training that the budget allows, and with it as many trials as it does.
 
+    Rungs that save too little are left out where the budget allows that too.
+
     Parameters
     ----------
     budget
@@ -157,11 +173,12 @@ def plan(
         steps = math.ceil(rungs[-1].pairs / rungs[-1].batch_size)
         enough = [epochs for epochs in SHORTER if epochs * steps >= EPOCHS[-1] * STEPS]
         spent += [(least_way, epochs) for epochs in enough]
-    drafts = [
+    ladders = [
         _Draft(rungs, costs, jobs, epochs, first, min(finalists, len(race.losses)), min(n, seeds))
         for (first, finalists, n), epochs in spent
     ]
-    least = drafts[-1].total() / AIM
+    drafts = [draft for whole in ladders for draft in (whole.worthwhile(), whole)]
+    least = min(draft.total() for draft in drafts) / AIM
     fitting = [draft for draft in drafts if draft.total() <= AIM * budget]
     if not fitting:
         raise ConfigError(f"a budget of {span(budget)} is too short: the least is {span(least)}")
@@ -172,7 +189,7 @@ def plan(
         epochs=chosen.epochs,
         rungs=[
             rung.model_copy(update={"rounds": n})
-            for rung, n in zip(rungs, chosen.rounds, strict=True)
+            for rung, n in zip(chosen.rungs, chosen.rounds, strict=True)
         ],
         entering=chosen.entering,
         finalists=chosen.finalists,
@@ -225,8 +242,7 @@ def _lines(race: Race, plan: Plan, jobs: int) -> Iterator[str]:
     yield from shortenings(race, plan)
     yield f"held against {', '.join(plan.references)}"
     yield from (f"without {name}: {reason}" for name, reason in plan.left_out.items())
-    if len(plan.rungs) > 1:
-        yield "if there is time, more settings on all users"
+    yield "if there is time, more settings on all users"
     losses = f"the best {plan.finalists} losses" if plan.finalists > 1 else "the loss"
     final = (plan.ends[-1] - plan.ends[-2]) * plan.seconds
     yield f"then fresh seeds of {losses}, about {span(final)} or as long as the budget lasts"
