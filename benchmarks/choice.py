@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dataset", help="instead of MovieLens-1M as Parquet")
     parser.add_argument("--budget", default="20m", help="of choose")
-    parser.add_argument("--times", type=float, default=8.0, help="budget of the longer tuning")
+    parser.add_argument(
+        "--times", type=float, default=8.0, help="of the longer tuning, in budgets; 0: none"
+    )
     parser.add_argument("--sample", default="100%", help="tune on a rung of choose, such as 5%%")
     parser.add_argument("--epochs", type=int, default=20, help="of the longer tuning")
     options = parser.parse_args(arguments)
@@ -48,8 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
     words = ["--dataset", options.dataset] if options.dataset else movielens()
     chosen(words, options.budget)
     checked(seconds(options.budget))
-    tuned(options.sample, options.times * seconds(options.budget), options.epochs)
-    compared()
+    if options.times:
+        tuned(options.sample, options.times * seconds(options.budget), options.epochs)
+        compared()
 
 
 def movielens() -> list[str]:
