@@ -24,7 +24,7 @@ from bslbench.plugins import find
 from bslbench.references import REFERENCES
 from bslbench.sampling import are_few
 
-SHORT_LIST = ("bpr", "bce", "ccl", "sl", "bsl")
+SHORT_LIST = ("bpr", "bce", "mse", "sl", "bsl")
 """The losses of a race that names none: one of each kind (docs/choose.md says why these)."""
 
 SHARES = ("1%", "5%", "25%", "100%")
