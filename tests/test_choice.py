@@ -109,12 +109,12 @@ def test_a_few_users_cannot_be_helped_by_seeds(tmp_path: Path) -> None:
 
 def test_an_order_that_one_setting_has_turned_is_not_taken_for_an_answer(tmp_path: Path) -> None:
     hits = {"sl": drawn(0.6, 4, 400), "bpr": drawn(0.4, 4, 400)}
-    before, last = heat({"sl": [0.2], "bpr": [0.25]}), heat({"sl": [0.3], "bpr": [0.2]})
+    before, last = heat({"sl": [0.2], "bpr": [0.25]}), heat({"sl": [0.3], "bpr": [0.25]})
     found = answered(tmp_path, hits, [before, replace(last, round_seconds=60.0)])
     assert found.losses["bpr"].word == "there" and not found.told
     which, sure, _ = found.sentences
     assert which.startswith("This budget cannot separate sl and bpr; first on validation is sl (")
-    budget = (600.0 + 60.0 * 1.1) / 0.7
+    budget = (600.0 + 4 * 60.0 * 1.1) / 0.9
     assert sure.startswith("It is ahead of bpr by ")
     assert sure.endswith(
         "; but on 25% of the users bpr was ahead of it by 25.0 %, and on all of them each has had "

@@ -9,6 +9,7 @@ import numpy as np
 from bslbench.config import Scalar
 from bslbench.engine.race.agreement import turned
 from bslbench.engine.race.finals import Final
+from bslbench.engine.race.plan import PLANNED_SEEDS
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.status import span
 from bslbench.engine.store import Run
@@ -159,7 +160,8 @@ def _how_sure(
 def _turned(outcome: Outcome, turns: Mapping[str, float]) -> str:
     *_, before, last = outcome.heats
     leads = [f"{name} was ahead of it by {_percent(lead)}" for name, lead in turns.items()]
-    budget = _larger(outcome, last.round_seconds, outcome.record.plan.ends[-2])
+    extra = (1 + PLANNED_SEEDS) * last.round_seconds  # other settings have other final runs
+    budget = _larger(outcome, extra)
     return (
         f"but on {before.rung.share} of the users {_listed(leads)}, and on all of them each has "
         f"had one setting: another takes a budget of about {span(budget)} "
@@ -173,17 +175,16 @@ def _needed(outcome: Outcome, found: Comparison) -> str:
     if found.seeds_needed is None:
         return "no number of seeds could, it takes more users"
     more = found.seeds_needed - found.n_seeds
-    extra = more * outcome.finals.round_seconds
-    budget = _larger(outcome, extra, outcome.record.plan.ends[-1])
+    budget = _larger(outcome, more * outcome.finals.round_seconds)
     return (
         f"{found.seeds_needed} seeds could, with a budget of about {span(budget)} "
         f"(--budget {_minutes(budget)} --seeds {found.seeds_needed})"
     )
 
 
-def _larger(outcome: Outcome, extra: float, end: float) -> float:
-    """Return the budget that has so many seconds more before a phase's end, a share of it."""
-    return (outcome.spent + extra * SLACK) / end
+def _larger(outcome: Outcome, extra: float) -> float:
+    """Return the budget that has so many seconds more for settings or seeds."""
+    return (outcome.spent + extra * SLACK) / outcome.record.plan.ends[-1]
 
 
 def _minutes(seconds: float) -> str:

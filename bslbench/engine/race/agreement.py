@@ -40,8 +40,9 @@ def agreement(earlier: Heat, later: Heat) -> Agreement:
 def turned(heats: Sequence[Heat], pick: str) -> dict[str, float]:
     """Return which losses a last rung with one setting of each has put behind `pick` in its turn.
 
-    They were ahead of it on the rung before, by more than `SMALLEST_EFFECT`: the setting can have
-    turned the order as well as the users. Final seeds, of the same settings, cannot tell.
+    They were ahead of it on the rung before, by more than `SMALLEST_EFFECT` and than half of what
+    they are behind now: the setting can have turned the order as well as the users. Final seeds,
+    of the same settings, cannot tell.
 
     Returns
     -------
@@ -50,13 +51,12 @@ def turned(heats: Sequence[Heat], pick: str) -> dict[str, float]:
     """
     if len(heats) < 2 or max(map(len, heats[-1].trials.values())) > 1:
         return {}
-    before = heats[-2].best(pick)[0].score
-    leads = {
-        name: heats[-2].best(name)[0].score / before - 1
-        for name in heats[-1].losses()
-        if name != pick
-    }
-    return {name: lead for name, lead in leads.items() if lead > SMALLEST_EFFECT}
+    leads = {}
+    for name in heats[-1].losses():
+        before, now = (h.best(name)[0].score / h.best(pick)[0].score - 1 for h in heats[-2:])
+        if before > max(SMALLEST_EFFECT, -now / 2):
+            leads[name] = before
+    return leads
 
 
 def _scores(heat: Heat) -> Iterator[tuple[tuple[str, int], float]]:

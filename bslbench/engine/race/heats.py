@@ -15,6 +15,7 @@ from bslbench.engine.pruning import past
 from bslbench.engine.race.clock import OutOfTime, Timed
 from bslbench.engine.race.cost import OVERHEAD
 from bslbench.engine.race.ladder import Rung, entered, study
+from bslbench.engine.race.plan import PLANNED_SEEDS
 from bslbench.engine.race.record import Folder, Record
 from bslbench.engine.store import Store
 from bslbench.engine.tuning import search as tuning
@@ -246,8 +247,9 @@ def _more(
     cost: float,
     most: float = math.inf,
 ) -> Record:
-    """Try more settings on the last rung, one of each at a time, while its time allows."""
-    phase, end = f"rung-{number}", record.plan.ends[number] * means.budget
+    """Try more settings on the last rung, one of each at a time, if seeds have time after them."""
+    phase = f"rung-{number}"
+    end = record.plan.ends[-1] * means.budget - PLANNED_SEEDS * cost
     while (
         number == len(record.plan.rungs) - 1
         and (made := record.done[phase]) < most

@@ -24,6 +24,8 @@ FEWER = 4
 
 WORTH = 2.0
 """How much longer a trial on the next rung has to take, for a rung to be worth its noise."""
+LONG = 8
+"""Epochs beyond which time is better spent on larger samples than on longer runs."""
 
 EPOCHS = (20, 16, 12, 10, 8, 6, 5, 4)
 """Epochs of every run: as many as the budget allows."""
@@ -165,19 +167,22 @@ def plan(
         If not even the shortest race fits; the message says what would.
     """
     asked = race.set.get("epochs")
-    lengths = EPOCHS if asked is None else (int(asked),)
-    least_way = (LEAST_FIRST, LEAST_FINALISTS, LEAST_SEEDS)
-    ways = (FIRST, FINALISTS, PLANNED_SEEDS), (FIRST, LEAST_FINALISTS, LEAST_SEEDS), least_way
-    spent = [(way, epochs) for way in ways for epochs in lengths]
+    lengths: tuple[int, ...] = EPOCHS if asked is None else (int(asked),)
+    shortest = lengths
     if asked is None:
         steps = math.ceil(rungs[-1].pairs / rungs[-1].batch_size)
-        enough = [epochs for epochs in SHORTER if epochs * steps >= EPOCHS[-1] * STEPS]
-        spent += [(least_way, epochs) for epochs in enough]
-    ladders = [
-        _Draft(rungs, costs, jobs, epochs, first, min(finalists, len(race.losses)), min(n, seeds))
-        for (first, finalists, n), epochs in spent
-    ]
-    drafts = [draft for whole in ladders for draft in (whole.worthwhile(), whole)]
+        shortest += tuple(epochs for epochs in SHORTER if epochs * steps >= EPOCHS[-1] * STEPS)
+    ways = (
+        (FIRST, FINALISTS, PLANNED_SEEDS, lengths),
+        (FIRST, LEAST_FINALISTS, LEAST_SEEDS, lengths),
+        (LEAST_FIRST, LEAST_FINALISTS, LEAST_SEEDS, shortest),
+    )
+    drafts: list[_Draft] = []  # the better ones first
+    for first, finalists, n_seeds, possible in ways:
+        most = min(finalists, len(race.losses)), min(n_seeds, seeds)
+        ladders = [_Draft(rungs, costs, jobs, epochs, first, *most) for epochs in possible]
+        drafts += [whole.worthwhile() for whole in ladders if whole.epochs >= LONG]
+        drafts += [draft for whole in ladders for draft in (whole.worthwhile(), whole)]
     least = min(draft.total() for draft in drafts) / AIM
     fitting = [draft for draft in drafts if draft.total() <= AIM * budget]
     if not fitting:
