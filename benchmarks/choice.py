@@ -111,7 +111,10 @@ def tuned(share: str, budget: float, epochs: int) -> None:
     if Path("results", LONGER, "table.md").exists():
         return
     plan = json.loads(Path("results", NAME, "race", "race.json").read_text())["plan"]
-    rung = next(rung for rung in plan["rungs"] if rung["share"] == share)
+    rungs = {rung["share"]: rung for rung in plan["rungs"]}
+    if share not in rungs:
+        raise SystemExit(f"--sample {share}: the race was on {', '.join(rungs)}")
+    rung = rungs[share]
     call = [*PROGRAM, "tune", "--dataset", rung["dataset"], "--name", LONGER, "--seeds", "5"]
     call += [word for loss in SHORT_LIST for word in ("--loss", loss)]
     fixed = {key: value for key, value in FAST.items() if key != "dropout"}

@@ -50,6 +50,7 @@ def answered(
     }
     losses = [final for name, final in made.items() if cells[name].train]
     references = [final for name, final in made.items() if not cells[name].train]
+    heats = heats or [heat({"sl": [0.2, 0.1], "bpr": [0.2, 0.1]})]
     record = Record(race=race(), plan=planned(race()), done={"rung-0": 4, "seeds": 4})
     return verdict(Outcome(record, heats, Finals(losses, references, {}, 30.0), 600.0, spent))
 
@@ -110,7 +111,7 @@ def test_a_few_users_cannot_be_helped_by_seeds(tmp_path: Path) -> None:
 def test_an_order_that_one_setting_has_turned_is_not_taken_for_an_answer(tmp_path: Path) -> None:
     hits = {"sl": drawn(0.6, 4, 400), "bpr": drawn(0.4, 4, 400)}
     before, last = heat({"sl": [0.2], "bpr": [0.25]}), heat({"sl": [0.3], "bpr": [0.25]})
-    found = answered(tmp_path, hits, [before, replace(last, round_seconds=60.0)])
+    found = answered(tmp_path, hits, [before, replace(last, more=3, round_seconds=60.0)])
     assert found.losses["bpr"].word == "there" and not found.told
     which, sure, _ = found.sentences
     assert which.startswith("This budget cannot separate sl and bpr; first on validation is sl (")

@@ -22,9 +22,10 @@ from bslbench.engine.race.ladder import Race, Rung, entered, ladder, study
 from bslbench.engine.race.plan import Plan, described, plan
 from bslbench.engine.race.race import Outcome, run_race
 from bslbench.engine.race.record import Folder, Record
+from bslbench.engine.race.stages import promising
 from bslbench.engine.status import overview
 from bslbench.engine.store import TRAILING, Store, csv_text, sha256
-from bslbench.errors import ConfigError, DataError
+from bslbench.errors import ConfigError, DataError, RunFailed
 from tests.races import DATA, SET, heat, means, planned, race
 
 # The ladder and the plan
@@ -267,9 +268,9 @@ def test_an_order_has_turned_if_one_setting_says_so(
     ("before", "now", "leads"),
     [
         (0.2009, 0.2999, {}),  # less than the smallest effect
-        (0.202, 0.293, {}),  # 1 %, and 2.3 % behind now
-        (0.203, 0.293, {"bpr": 0.015}),
-        (0.203, 0.301, {"bpr": 0.015}),  # final seeds alone have made the other the pick
+        (0.202, 0.293, {}),  # .002, and .007 behind now
+        (0.204, 0.293, {"bpr": 0.02}),
+        (0.204, 0.301, {"bpr": 0.02}),  # final seeds alone have made the other the pick
     ],
 )
 def test_a_lead_that_is_small_is_none(
@@ -289,7 +290,7 @@ class Now:
         self.time = 0.0
         self.jobs: list[str] = []
         self.dies_at = -1
-        self.fails = ""
+        self.fails: set[str] = set()
 
     def __call__(self) -> float:
         return self.time
@@ -301,7 +302,7 @@ class Now:
             if len(self.jobs) == self.dies_at:
                 raise KeyboardInterrupt  # as good as a kill: nothing is told of it
             listener.started(job.cell)
-            failed = (job.cell.loss, job.cell.dataset) == (self.fails, DATA)
+            failed = job.cell.loss in self.fails and job.cell.dataset == DATA
             if failed:
                 job.run.folder.mkdir(parents=True, exist_ok=True)
                 record_failure(job.run, "broken")
@@ -369,24 +370,20 @@ def test_the_final_seeds_take_what_time_is_left(tmp_path: Path, now: Now) -> Non
     assert len(set(now.jobs)) == len(now.jobs)  # and trains nothing twice
 
 
-def test_the_last_rung_tries_more_settings_in_its_share_of_the_time(
+def test_the_last_rung_tries_more_settings_if_seeds_have_time_after_them(
     tmp_path: Path, now: Now
 ) -> None:
-    outcome, clock = timed(tmp_path, now, 280.0)
-    assert outcome is not None
-    assert outcome.record.done == {"rung-0": 4, "rung-1": 2, "seeds": 2}
-    assert (
-        clock.spent() == 250.0
-    )  # at 180 of 252 s there were 30 for a setting of each, but not for seeds
-    assert outcome.heats[-1].round_seconds == pytest.approx(30.0)
-    longer, _ = timed(tmp_path, now, 420.0)  # 280 of 378 s, so that three seeds have their time
-    assert longer is not None and longer.record.done["rung-1"] == 3
-    for name, tried in longer.heats[-1].trials.items():
-        order = [trial.number for trial in longer.heats[0].best(name, None)]
+    planned_, _ = timed(tmp_path / "planned", now, 280.0)  # 180 of 252 s: a setting, but no seeds
+    assert planned_ is not None and planned_.record.done["rung-1"] == 2
+    assert planned_.heats[-1].round_seconds == pytest.approx(30.0)
+    outcome, clock = timed(tmp_path / "more", now, 340.0)
+    assert outcome is not None and clock.spent() == 280.0 <= 0.9 * 340.0
+    assert outcome.record.done == {"rung-0": 4, "rung-1": 3, "seeds": 2}
+    for name, tried in outcome.heats[-1].trials.items():
+        order = [trial.number for trial in outcome.heats[0].best(name, None)]
         assert [trial.number for trial in tried] == order[:3]
-    for final in longer.finals.losses:
-        assert final.params == longer.heats[-1].best(final.name)[0].params
-    assert len(set(now.jobs)) == len(now.jobs)
+    for final in outcome.finals.losses:
+        assert final.params == outcome.heats[-1].best(final.name)[0].params
 
 
 def test_a_race_on_all_users_alone_tries_more_settings_too(tmp_path: Path, now: Now) -> None:
@@ -396,6 +393,44 @@ def test_a_race_on_all_users_alone_tries_more_settings_too(tmp_path: Path, now: 
     assert outcome.record.done == {"rung-0": 5, "seeds": 3}
     assert clock.spent() == 250.0 <= 0.9 * 280.0
     assert {len(own) for own in outcome.heats[0].trials.values()} == {5}
+
+
+def test_a_budget_that_is_named_for_another_setting_has_it(tmp_path: Path, now: Now) -> None:
+    outcome, _ = timed(tmp_path, now, 280.0, rounds=(4, 1))
+    assert outcome is not None and outcome.heats[-1].settings == 1
+    larger = outcome.budget_for_setting()
+    assert larger is not None
+    again, clock = timed(tmp_path, now, larger)
+    assert again is not None and again.heats[-1].settings == 2
+    assert clock.spent() <= larger
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_budget_that_is_named_for_seeds_has_them(tmp_path: Path, now: Now, alone: bool) -> None:
+    whole = ladder(race(), Options())[-1].model_copy(update={"rounds": 2})
+    plans: dict[str, Any] = {"rungs": [whole], "ends": [0.7, 0.9]} if alone else {"rounds": (4, 1)}
+    outcome, _ = timed(tmp_path, now, 280.0, **plans)
+    assert outcome is not None and len(outcome.pick.runs) == 3
+    larger = outcome.budget_for_seeds(10)
+    again, clock = timed(tmp_path, now, larger)
+    assert again is not None and len(again.pick.runs) == 10
+    assert again.heats[-1].settings == (outcome.heats[-1].settings if alone else 2)
+    assert clock.spent() <= larger
+
+
+def test_where_nothing_can_be_trained_time_is_not_spent_on_more(tmp_path: Path, now: Now) -> None:
+    now.fails = {"sl", "bpr"}
+    whole = ladder(race(), Options())[-1].model_copy(update={"rounds": 2})
+    with pytest.raises(RunFailed, match="no loss could be trained"):
+        timed(tmp_path, now, 1e6, rungs=[whole], ends=[0.7, 0.9])
+    assert len(now.jobs) == 2 * 3
+
+
+def test_what_has_left_the_race_has_no_settings_left() -> None:
+    first = heat({"sl": [0.1, 0.2], "bpr": [0.2, 0.1]})
+    later = heat({"sl": [0.3], "bpr": [0.3]}, failed=["bpr"])
+    assert [trial.number for trial in promising([first, later], "sl")] == [0, 1]
+    assert promising([first, later], "bpr") == []
 
 
 def test_a_short_budget_cuts_all_losses_alike_but_not_below_the_least(
@@ -410,7 +445,7 @@ def test_a_short_budget_cuts_all_losses_alike_but_not_below_the_least(
 
 
 def test_what_fails_on_a_later_rung_is_tried_once_and_leaves(tmp_path: Path, now: Now) -> None:
-    now.fails = "bpr"
+    now.fails = {"bpr"}
     outcome, _ = timed(tmp_path, now, 1000.0)
     assert outcome is not None
     assert outcome.heats[-1].fallen() == {"bpr": "broken"}
@@ -419,16 +454,19 @@ def test_what_fails_on_a_later_rung_is_tried_once_and_leaves(tmp_path: Path, now
     assert len(set(now.jobs)) == len(now.jobs)
 
 
-@pytest.mark.parametrize("dies_at", [3, 13, 20, 27])
+@pytest.mark.parametrize(
+    ("budget", "dies_at"),
+    [(400.0, 3), (400.0, 13), (400.0, 20), (400.0, 27), (380.0, 23), (490.0, 42)],
+)  # the last two within the last setting and the last seed that there is time for
 def test_killed_and_called_again_it_ends_with_the_same_budget_and_results(
-    tmp_path: Path, now: Now, dies_at: int
+    tmp_path: Path, now: Now, budget: float, dies_at: int
 ) -> None:
-    whole, clock = timed(tmp_path / "whole", now, 400.0)
+    whole, clock = timed(tmp_path / "whole", now, budget)
     spent, made = clock.spent(), now.jobs.copy()
     now.jobs.clear()
-    assert timed(tmp_path / "cut", now, 400.0, dies_at)[0] is None
+    assert timed(tmp_path / "cut", now, budget, dies_at)[0] is None
     now.time += 1000.0  # while nothing runs, nothing counts
-    again, clock = timed(tmp_path / "cut", now, 400.0)
+    again, clock = timed(tmp_path / "cut", now, budget)
     assert whole is not None and again is not None
     assert again.record.done == whole.record.done
     assert clock.spent() == pytest.approx(spent)

@@ -9,7 +9,6 @@ import numpy as np
 from bslbench.config import Scalar
 from bslbench.engine.race.agreement import turned
 from bslbench.engine.race.finals import Final
-from bslbench.engine.race.plan import PLANNED_SEEDS
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.status import span
 from bslbench.engine.store import Run
@@ -19,9 +18,6 @@ from bslbench.evaluation.statistics import SMALLEST_EFFECT, FloatArray
 from bslbench.report.significance import Comparison, compare_values
 
 METRIC, K = "Recall", 20
-
-SLACK = 1.1
-"""Factor on a budget that is named: the next seeds may take longer than those before."""
 
 
 @dataclass(frozen=True)
@@ -158,15 +154,16 @@ def _how_sure(
 
 
 def _turned(outcome: Outcome, turns: Mapping[str, float]) -> str:
-    *_, before, last = outcome.heats
+    before = outcome.heats[-2]
     leads = [f"{name} was ahead of it by {_percent(lead)}" for name, lead in turns.items()]
-    extra = (1 + PLANNED_SEEDS) * last.round_seconds  # other settings have other final runs
-    budget = _larger(outcome, extra)
-    return (
+    text = (
         f"but on {before.rung.share} of the users {_listed(leads)}, and on all of them each has "
-        f"had one setting: another takes a budget of about {span(budget)} "
-        f"(--budget {_minutes(budget)})"
+        "had one setting"
     )
+    budget = outcome.budget_for_setting()
+    if budget is None:
+        return text
+    return f"{text}: another takes a budget of about {span(budget)} (--budget {_minutes(budget)})"
 
 
 def _needed(outcome: Outcome, found: Comparison) -> str:
@@ -174,17 +171,11 @@ def _needed(outcome: Outcome, found: Comparison) -> str:
         return "that takes two seeds at least"
     if found.seeds_needed is None:
         return "no number of seeds could, it takes more users"
-    more = found.seeds_needed - found.n_seeds
-    budget = _larger(outcome, more * outcome.finals.round_seconds)
+    budget = outcome.budget_for_seeds(found.seeds_needed)
     return (
         f"{found.seeds_needed} seeds could, with a budget of about {span(budget)} "
         f"(--budget {_minutes(budget)} --seeds {found.seeds_needed})"
     )
-
-
-def _larger(outcome: Outcome, extra: float) -> float:
-    """Return the budget that has so many seconds more for settings or seeds."""
-    return (outcome.spent + extra * SLACK) / outcome.record.plan.ends[-1]
 
 
 def _minutes(seconds: float) -> str:

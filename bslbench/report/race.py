@@ -88,7 +88,7 @@ def rungs(outcome: Outcome) -> Table:
     rows: list[list[Like]] = [
         [name, *(_best(heat, name) for heat in heats)] for name in dict.fromkeys(names)
     ]
-    tried = ", ".join(f"{_settings(heat)} on {heat.rung.share}" for heat in heats)
+    tried = ", ".join(f"{heat.settings} on {heat.rung.share}" for heat in heats)
     return Table.of(
         "rungs",
         columns,
@@ -109,10 +109,6 @@ def _column(heat: Heat) -> Column:
 def _best(heat: Heat, name: str) -> Entry | None:
     best = heat.best(name)
     return Entry(best[0].score) if best else None
-
-
-def _settings(heat: Heat) -> int:
-    return max(map(len, heat.trials.values()))
 
 
 def agreements(outcome: Outcome) -> Iterator[str]:

@@ -38,24 +38,27 @@ def agreement(earlier: Heat, later: Heat) -> Agreement:
 
 
 def turned(heats: Sequence[Heat], pick: str) -> dict[str, float]:
-    """Return which losses a last rung with one setting of each has put behind `pick` in its turn.
+    """Return the losses that were ahead of `pick` before a last rung with one setting of each.
 
-    They were ahead of it on the rung before, by more than `SMALLEST_EFFECT` and than half of what
-    they are behind now: the setting can have turned the order as well as the users. Final seeds,
-    of the same settings, cannot tell.
+    By more than `SMALLEST_EFFECT`, and by more Recall@20 than half of what they are behind now: the
+    setting can have turned the order as well as the users. Final seeds, of the same settings,
+    cannot tell.
 
     Returns
     -------
     dict of str to float
-        By how much they were ahead, as a share of the pick's Recall@20 there.
+        By how much they were ahead, as a share of the pick's Recall@20 (if it had any).
     """
-    if len(heats) < 2 or max(map(len, heats[-1].trials.values())) > 1:
+    if len(heats) < 2 or heats[-1].settings > 1:
         return {}
     leads = {}
     for name in heats[-1].losses():
-        before, now = (h.best(name)[0].score / h.best(pick)[0].score - 1 for h in heats[-2:])
-        if before > max(SMALLEST_EFFECT, -now / 2):
-            leads[name] = before
+        (mine, theirs), (mine_now, theirs_now) = (
+            (heat.best(pick)[0].score, heat.best(name)[0].score) for heat in heats[-2:]
+        )
+        lead = theirs - mine
+        if lead > max(SMALLEST_EFFECT * mine, (mine_now - theirs_now) / 2):
+            leads[name] = lead / (mine or theirs)
     return leads
 
 

@@ -10,15 +10,14 @@ from bslbench.engine.executors import run_grid
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
 from bslbench.engine.race.clock import OutOfTime
-from bslbench.engine.race.heats import Heat, Means, round_seconds
+from bslbench.engine.race.heats import Heat, Means
 from bslbench.engine.race.plan import LEAST_SEEDS
-from bslbench.engine.race.record import Record
+from bslbench.engine.race.record import SEEDS, Record
+from bslbench.engine.race.stages import run_seconds
 from bslbench.engine.store import Run
 from bslbench.engine.tuning.space import Params
 from bslbench.errors import RunFailed
 from bslbench.references import REFERENCES
-
-PHASE = "seeds"
 
 
 @dataclass(frozen=True)
@@ -84,22 +83,31 @@ def run_finals(
     bases = {name: last.entered[name].trial(last.best(name)[0].params) for name in names}
     held = _references(record, last, means.options)
     least = min(LEAST_SEEDS, seeds)
-    made = max(record.done.get(PHASE, 0), least)
+    made = max(record.done.get(SEEDS, 0), least)
     failed = _run(record, _cells(bases, held, made), means)
     bases, held = ({n: c for n, c in group.items() if n not in failed} for group in (bases, held))
     if not bases:
         raise RunFailed(f"{record.race.name}: {'; '.join(failed.values())}")
     drawn = [cell.changed(seed=0) for cell in [*bases.values(), *held.values()] if draws(cell)]
-    cost = round_seconds(drawn, means.store, jobs)
+    cost = sum(run_seconds(drawn, means.store)) / jobs
     end = record.plan.ends[-1] * means.budget
-    while made < seeds and (more := int((end - means.execute.clock.spent()) / cost)) > 0:
+
+    def begun(seed: int) -> float:
+        """Return the share of a seed's runs that are finished."""
+        return len(run_seconds([c.changed(seed=seed) for c in drawn], means.store)) / len(drawn)
+
+    made = max(made, _whole(bases, held, seeds, means))  # some may have been cut off here
+    while made < seeds:
+        more = int((end - means.execute.clock.spent()) / cost + begun(made))
+        if more < 1:
+            break
         cells = _cells(bases, held, min(seeds, made + more))
         with suppress(OutOfTime), means.execute.until(end):
             _run(record, cells, means)
-        before, made = made, _whole(bases, held, min(seeds, made + more), means)
+        before, made = made, _whole(bases, held, seeds, means)
         if made == before:
             break
-    record = means.folder.decide(record, PHASE, made)
+    record = means.folder.decide(record, SEEDS, made)
     means.store.write_grid(record.race.name, _cells(bases, held, made))
     found = {name: _final(name, cell, last, made, means) for name, cell in (bases | held).items()}
     losses = sorted((found[name] for name in bases), key=lambda final: -final.valid)

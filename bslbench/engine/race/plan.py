@@ -150,7 +150,7 @@ def plan(
 ) -> Plan:
     """Return the longest training that the budget allows, and with it as many trials as it does.
 
-    Rungs that save too little are left out where the budget allows that too.
+    Rungs that save too little are left out first, if that allows `LONG` epochs or no fewer.
 
     Parameters
     ----------

@@ -5,11 +5,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bslbench.engine.executors import stopping
+from bslbench.engine.race.climb import AGAIN, climb
 from bslbench.engine.race.finals import Final, Finals, run_finals
-from bslbench.engine.race.heats import Heat, Means, climb
+from bslbench.engine.race.heats import Heat, Means
+from bslbench.engine.race.plan import PLANNED_SEEDS
 from bslbench.engine.race.record import Record
 from bslbench.engine.race.yields import write_deployed, write_evaluated
 from bslbench.engine.store import Run
+
+SLACK = 1.1
+"""Factor on time that a budget is named for: what comes may take longer than what was."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,25 @@ class Outcome:
         names = [name for heat in reversed(self.heats) for name in heat.losses()]
         return [name for name in dict.fromkeys(names) if name not in finalists]
 
+    def budget_for_setting(self) -> float | None:
+        """Return the budget with which another setting is tried on the last rung, if any is left.
+
+        It has time for other final runs too, in case the setting is better.
+        """
+        last = self.heats[-1]
+        return self._larger((1 + PLANNED_SEEDS) * last.round_seconds) if last.more else None
+
+    def budget_for_seeds(self, count: int) -> float:
+        """Return the budget with which there are so many final seeds."""
+        last = self.heats[-1]
+        extra = (count - len(self.pick.runs)) * self.finals.round_seconds
+        if last.more and last.settings < AGAIN:  # another setting comes first, with its own seeds
+            extra = last.round_seconds + count * self.finals.round_seconds
+        return self._larger(extra)
+
+    def _larger(self, extra: float) -> float:
+        return (self.spent + extra * SLACK) / self.record.plan.ends[-1]
+
     @property
     def shown(self) -> Run:
         """The run of the pick whose embeddings are given away: the best of its seeds on valid."""
@@ -69,7 +93,7 @@ def run_race(record: Record, means: Means, seeds: int, jobs: int) -> Outcome:
     Interrupted
         After SIGINT or SIGTERM: whatever was running has kept its state.
     """
-    record, heats = climb(record, means, jobs)
+    record, heats = climb(record, means, seeds, jobs)
     record, finals = run_finals(record, heats[-1], means, seeds, jobs)
     return Outcome(record, heats, finals, means.budget, means.execute.clock.spent())
 

@@ -13,6 +13,9 @@ from bslbench.engine.race.plan import Plan
 from bslbench.engine.store import write_atomically
 from bslbench.errors import ConfigError, DataError
 
+SEEDS = "seeds"
+"""The phase after the rungs, ``rung-0`` and so on: the final runs."""
+
 
 class Record(Strict):
     """The content of ``race.json``.
