@@ -13,6 +13,13 @@ from tests.fixtures import Command
 # isort: split
 import torch
 
+worker = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...
+if worker and hasattr(
+    os, "sched_setaffinity"
+):  # else all would run on all cores, in each other's way
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 if not torch.cuda.is_available():  # Triton reads it when it is imported and at every kernel
     os.environ["TRITON_INTERPRET"] = "1"
 

@@ -163,7 +163,7 @@ def test_the_plan_fits_and_a_larger_budget_trains_longer_and_tries_more() -> Non
     assert epochs == sorted(epochs) and epochs[0] < 8 and epochs[-1] == 20
     assert found[0].finalists <= found[-1].finalists == 3
     assert [rung.rounds for rung in found[-1].rungs] == [32, 8, 2, 1]
-    assert found[-1].entering == 3  # of five
+    assert found[-1].entering == 5
     assert made(1500.0, jobs=2).epochs > made(1500.0).epochs
     assert made(9000.0, epochs=5).epochs == 5
 
@@ -187,6 +187,15 @@ def test_where_epochs_are_long_few_are_enough(pairs: int, epochs: int) -> None:
     assert (found.epochs, found.finalists, found.rungs[0].rounds) == (epochs, 2, 4)
 
 
+def test_the_plan_knows_that_a_core_may_stand_idle() -> None:
+    asked = Race(name="x", dataset="d", fingerprint="", losses=list("abc"), set={"epochs": 4})
+    costs = {name: [Cost(epoch=1.0), Cost(epoch=10.0)] for name in "abc"}
+    least = plan(asked, RUNGS[-2:], costs, [], {}, 1e5, 2, 2).least
+    part, whole = OVERHEAD + 4.0, OVERHEAD + 40.0
+    # four settings of three, one of three, two seeds of two, one run of all data
+    assert least == pytest.approx((6 * part + (2 + 2 + 1.25) * whole) / 0.8)
+
+
 @pytest.mark.parametrize(("free", "jobs"), [(None, 4), (10_000, 4), (2_500, 2), (500, 1)])
 def test_runs_stand_side_by_side_as_memory_allows(
     monkeypatch: pytest.MonkeyPatch, free: int | None, jobs: int
@@ -204,9 +213,8 @@ def test_a_rung_that_saves_too_little_is_left_out_if_the_budget_allows() -> None
         return [rung.share for rung in plan(asked, RUNGS, costs, [], {}, budget, 1, 2).rungs]
 
     assert shares(1e5) == ["25%", "100%"]
-    trimmed = OVERHEAD * (8 * 5 + 2 * 3 + 2 * 3 + 1.25) + 4 * (
-        4 * 8 * 5 + 10 * (2 * 3 + 2 * 3 + 1.25)
-    )
+    last = 2 * 5 + 2 * 3 + 1.25  # two settings, two seeds of three, all data
+    trimmed = OVERHEAD * (8 * 5 + last) + 4 * (4.0 * 8 * 5 + 10.0 * last)
     assert shares(trimmed / 0.8 + 1) == ["25%", "100%"]
     assert shares(trimmed / 0.8 - 1) == ["1%", "5%", "25%", "100%"]
 
@@ -219,7 +227,7 @@ def test_fewer_epochs_are_better_than_small_samples_unless_they_are_too_few() ->
         made = plan(asked, RUNGS, costs, [], {}, budget, 1, 2)
         return made.epochs, len(made.rungs)
 
-    per_epoch = 5.0 * 8 * 5 + 12.0 * (2 * 3 + 2 * 3 + 1.25)  # on two rungs, and two seeds of three
+    per_epoch = 5.0 * 8 * 5 + 12.0 * (2 * 5 + 2 * 3 + 1.25)  # on two rungs, and two seeds of three
     assert found(10.3 * per_epoch / 0.8) == (10, 2)
     assert found(10.3 * per_epoch / 0.8, epochs=12) == (12, 4)  # that would have been possible
     assert found(5.2 * per_epoch / 0.8) == (6, 4)

@@ -3,6 +3,7 @@
 Everything that is decided before the first trial is decided here, from costs, and kept.
 """
 
+import heapq
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ EPOCHS = (20, 16, 12, 10, 8, 6, 5, 4)
 """Epochs of every run: as many as the budget allows."""
 SHORTER = (3, 2, 1)
 """Where time is shortest, if that many still have the steps of four epochs of smaller data."""
+
+ENTERING = 5
+"""As many losses come to all users whatever the samples say, as many as race by default."""
 
 FINALISTS, LEAST_FINALISTS = 3, 2
 PLANNED_SEEDS, LEAST_SEEDS = 3, 2
@@ -113,7 +117,7 @@ class _Draft:
         """Losses on the last rung."""
         n_losses = sum(own[-1].epoch > 0 for own in self.costs.values())
         half = n_losses if len(self.rungs) == 1 else (n_losses + 1) // 2
-        return min(n_losses, max(self.finalists, half))
+        return min(n_losses, max(half, ENTERING))
 
     def phases(self) -> list[float]:
         """Return the seconds of each rung, of the final runs, and of the last run on all data."""
@@ -121,9 +125,9 @@ class _Draft:
         for number, rounds in enumerate(self.rounds):
             losses, references = self._seconds(number)
             n_losses = self.entering if number == len(self.rungs) - 1 else len(losses)
-            work.append(rounds * sum([*losses[:n_losses], *references]))
-        work.append(self.seeds * sum([*losses[: self.finalists], *references]))
-        return [part / self.jobs for part in work] + [MORE_PAIRS * losses[0]]
+            work.append(rounds * [*losses[:n_losses], *references])
+        work.append(self.seeds * [*losses[: self.finalists], *references])
+        return [_side_by_side(runs, self.jobs) for runs in work] + [MORE_PAIRS * losses[0]]
 
     def total(self) -> float:
         """Return the seconds of all phases."""
@@ -136,6 +140,14 @@ class _Draft:
         for own in self.costs.values():
             (losses if own[rung].epoch else references).append(own[rung].seconds(self.epochs))
         return sorted(losses, reverse=True), references
+
+
+def _side_by_side(runs: Sequence[float], jobs: int) -> float:
+    """Return what runs take together, so many at a time, the longest ones first."""
+    ends = [0.0] * jobs
+    for seconds in sorted(runs, reverse=True):
+        heapq.heapreplace(ends, ends[0] + seconds)
+    return max(ends)
 
 
 def plan(
