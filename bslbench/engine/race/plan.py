@@ -127,7 +127,7 @@ class _Draft:
             n_losses = self.entering if number == len(self.rungs) - 1 else len(losses)
             work.append(rounds * [*losses[:n_losses], *references])
         work.append(self.seeds * [*losses[: self.finalists], *references])
-        return [_side_by_side(runs, self.jobs) for runs in work] + [MORE_PAIRS * losses[0]]
+        return [makespan(runs, self.jobs) for runs in work] + [MORE_PAIRS * losses[0]]
 
     def total(self) -> float:
         """Return the seconds of all phases."""
@@ -142,7 +142,7 @@ class _Draft:
         return sorted(losses, reverse=True), references
 
 
-def _side_by_side(runs: Sequence[float], jobs: int) -> float:
+def makespan(runs: Sequence[float], jobs: int) -> float:
     """Return what runs take together, so many at a time, the longest ones first."""
     ends = [0.0] * jobs
     for seconds in sorted(runs, reverse=True):

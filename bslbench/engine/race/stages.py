@@ -15,7 +15,7 @@ from bslbench.engine.race.clock import OutOfTime
 from bslbench.engine.race.cost import OVERHEAD
 from bslbench.engine.race.heats import Heat, Means
 from bslbench.engine.race.ladder import entered, study
-from bslbench.engine.race.plan import MORE_FIRST
+from bslbench.engine.race.plan import MORE_FIRST, makespan
 from bslbench.engine.race.record import Record
 from bslbench.engine.store import Store
 from bslbench.engine.tuning.contenders import Contender
@@ -77,14 +77,17 @@ class Tuned:
         budget = Budget(count, hopeless=None)
         with suppress(OutOfTime), means.watch_trials() as shown:
             search(self.study, entered_, budget, means.store, shown, means.execute, means.options)
-        return sum(takewhile(bool, (not self.lacking(number) for number in range(count))))
+        ended = self._ended()
+        whole = (all(number in own for own in ended) for number in range(count))
+        return sum(takewhile(bool, whole))
 
     def lacking(self, number: int) -> float:
         """Return the share of a round's trials that have not ended."""
-        return fmean(
-            all(trial.number != number for trial in self.ledger.trials(name))
-            for name in self.contenders
-        )
+        return fmean(number not in own for own in self._ended())
+
+    def _ended(self) -> list[set[int]]:
+        """Return the numbers of the trials that have ended, of each contender."""
+        return [{trial.number for trial in self.ledger.trials(n)} for n in self.contenders]
 
     def heat(self, made: int, jobs: int) -> Heat:
         """Return what so many rounds have come to."""
@@ -184,7 +187,7 @@ def run_seconds(cells: Iterable[Cell], store: Store) -> list[float]:
 def _round_seconds(cells: Iterable[Sequence[Cell]], store: Store, jobs: int) -> float:
     """Return what a round takes on the clock, by the runs of each contender."""
     each = [fmean(seconds) for own in cells if (seconds := run_seconds(own, store))]
-    return max(sum(each) / jobs, max(each, default=0.0))
+    return makespan(each, jobs)
 
 
 def _contenders(record: Record, means: Means, number: int) -> dict[str, Contender]:
