@@ -158,6 +158,7 @@ def choose(
             record = prepare.begun(race, folder, make)
             clock.keep()
         jobs = min(jobs, record.plan.jobs)
+        set_threads(max(1, n_cores() // jobs))
         plan = described(race, record.plan, jobs)
         if dry_run:
             print(plan)

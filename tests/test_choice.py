@@ -52,7 +52,9 @@ def answered(
     references = [final for name, final in made.items() if not cells[name].train]
     heats = heats or [heat({"sl": [0.2, 0.1], "bpr": [0.2, 0.1]})]
     record = Record(race=race(), plan=planned(race()), done={"rung-0": 4, "seeds": 4})
-    return verdict(Outcome(record, heats, Finals(losses, references, {}, 30.0), 600.0, spent))
+    return verdict(
+        Outcome(record, heats, Finals(losses, references, {}, [10.0, 20.0], 1), 600.0, spent)
+    )
 
 
 def drawn(share: float, seeds: int, users: int, seed: int = 0) -> Any:

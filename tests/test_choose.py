@@ -28,7 +28,7 @@ from bslbench.report.choice import verdict
 from bslbench.report.race import notes, rungs
 from bslbench.report.render import render
 from bslbench.training import Interrupted
-from tests.races import DATA, means, race, ran
+from tests.races import DATA, SET, means, race, ran
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,13 @@ def test_final_seeds_are_fresh_and_what_draws_nothing_runs_once(
     assert valid == sorted(valid, reverse=True)
     listed = (root / "trial" / "grid.toml").read_text().count("[[cells]]")
     assert listed == 2 * 2 + 1 + 2
+
+
+def test_a_reference_whose_parameters_are_set_is_run_with_them(tmp_path: Path) -> None:
+    asked = race(set=SET | {"ease.lam": 20.0})
+    outcome = ran(tmp_path, asked, rounds=(2, 1), references=["popularity", "ease"])
+    [ease] = [row for row in outcome.finals.references if row.name == "ease"]
+    assert ease.cells[0].loss_params["lam"] == 20.0 and not ease.params
 
 
 # What it leaves

@@ -3,13 +3,14 @@
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bslbench import memory
+from bslbench.config import Cell
 from bslbench.engine.failures import record_failure
 from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Job, Listener, Result, Stop
@@ -18,6 +19,7 @@ from bslbench.engine.race import prepare
 from bslbench.engine.race.agreement import agreement, turned
 from bslbench.engine.race.clock import Clock
 from bslbench.engine.race.cost import OVERHEAD, Cost, side_by_side
+from bslbench.engine.race.finals import Finals
 from bslbench.engine.race.ladder import Race, Rung, entered, ladder, study
 from bslbench.engine.race.plan import Plan, described, plan
 from bslbench.engine.race.race import Outcome, run_race
@@ -292,13 +294,17 @@ def test_a_lead_that_is_small_is_none(
 
 
 class Now:
-    """A clock that goes by what is run, and an executor whose runs take ten seconds and a hash."""
+    """A clock that goes by what is run, and an executor whose runs take ten seconds and a hash.
+
+    Unless `takes` has other seconds for a loss. What `fails` says has failed.
+    """
 
     def __init__(self) -> None:
         self.time = 0.0
         self.jobs: list[str] = []
         self.dies_at = -1
-        self.fails: set[str] = set()
+        self.takes: dict[str, float] = {}
+        self.fails: Callable[[Cell], bool] = lambda cell: False
 
     def __call__(self) -> float:
         return self.time
@@ -310,18 +316,19 @@ class Now:
             if len(self.jobs) == self.dies_at:
                 raise KeyboardInterrupt  # as good as a kill: nothing is told of it
             listener.started(job.cell)
-            failed = job.cell.loss in self.fails and job.cell.dataset == DATA
+            failed = self.fails(job.cell)
+            seconds = self.takes.get(job.cell.loss, 10.0)
             if failed:
                 job.run.folder.mkdir(parents=True, exist_ok=True)
                 record_failure(job.run, "broken")
             else:
-                pretend(job)
+                pretend(job, seconds)
             self.jobs.append(job.cell.id)
-            self.time += 10.0
+            self.time += seconds
             listener.ended(job, Result("failed", "broken") if failed else Result("trained"))
 
 
-def pretend(job: Job) -> None:
+def pretend(job: Job, seconds: float) -> None:
     """Leave behind what a finished run does, but for its ranks."""
     value = int(sha256(job.cell.id.encode())[:8], 16) / 16**8
     names = {"metric": "Recall", "k": 20, "group": "", "value": value}
@@ -331,7 +338,7 @@ def pretend(job: Job) -> None:
         "canonical": json.loads(job.cell.canonical()),
         "metrics_sha256": sha256(metrics.encode()),
     }
-    info |= {"origin": {}, "outcome": outcome | {"seconds_train": 10.0 - OVERHEAD}}
+    info |= {"origin": {}, "outcome": outcome | {"seconds_train": seconds - OVERHEAD}}
     job.run.folder.mkdir(parents=True)
     for name, content in (
         ("run.json", json.dumps(info)),
@@ -343,12 +350,13 @@ def pretend(job: Job) -> None:
 
 
 def timed(
-    root: Path, now: Now, budget: float, dies_at: int = -1, **changes: Any
+    root: Path, now: Now, budget: float, dies_at: int = -1, before: float = 0.0, **changes: Any
 ) -> tuple[Outcome | None, Clock]:
     asked = race()
     now.dies_at = dies_at
     how = means(root, asked, now.execute, budget)
     how.execute.clock.begun = now()
+    now.time += before
     record = how.folder.read(asked) or Record(race=asked, plan=planned(asked, **changes))
     how.folder.write(record)
     try:
@@ -403,31 +411,67 @@ def test_a_race_on_all_users_alone_tries_more_settings_too(tmp_path: Path, now: 
     assert {len(own) for own in outcome.heats[0].trials.values()} == {5}
 
 
-def test_a_budget_that_is_named_for_another_setting_has_it(tmp_path: Path, now: Now) -> None:
-    outcome, _ = timed(tmp_path, now, 280.0, rounds=(4, 1))
+@pytest.mark.parametrize("before", [0.0, 17.0])  # seconds of each call until it has the data
+def test_a_budget_that_is_named_for_another_setting_has_it(
+    tmp_path: Path, now: Now, before: float
+) -> None:
+    outcome, _ = timed(tmp_path, now, 280.0, rounds=(4, 1), before=before)
     assert outcome is not None and outcome.heats[-1].settings == 1
     larger = outcome.budget_for_setting()
     assert larger is not None
-    again, clock = timed(tmp_path, now, larger)
+    again, clock = timed(tmp_path, now, larger, before=before)
     assert again is not None and again.heats[-1].settings == 2
     assert clock.spent() <= larger
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_a_budget_that_is_named_for_seeds_has_them(tmp_path: Path, now: Now, alone: bool) -> None:
+@pytest.mark.parametrize("count", [4, 10])
+def test_a_budget_that_is_named_for_seeds_has_them(
+    tmp_path: Path, now: Now, alone: bool, count: int
+) -> None:
     whole = ladder(race(), Options())[-1].model_copy(update={"rounds": 2})
     plans: dict[str, Any] = {"rungs": [whole], "ends": [0.7, 0.9]} if alone else {"rounds": (4, 1)}
-    outcome, _ = timed(tmp_path, now, 280.0, **plans)
+    outcome, _ = timed(tmp_path, now, 280.0, before=2.0, **plans)
     assert outcome is not None and len(outcome.pick.runs) == 3
-    larger = outcome.budget_for_seeds(10)
-    again, clock = timed(tmp_path, now, larger)
-    assert again is not None and len(again.pick.runs) == 10
-    assert again.heats[-1].settings == (outcome.heats[-1].settings if alone else 2)
+    larger = outcome.budget_for_seeds(count)
+    again, clock = timed(tmp_path, now, larger, before=2.0)
+    assert again is not None and len(again.pick.runs) >= count
     assert clock.spent() <= larger
 
 
+def test_a_larger_budget_that_is_cut_off_spends_no_more_on_settings(
+    tmp_path: Path, now: Now
+) -> None:
+    outcome, _ = timed(tmp_path, now, 280.0, rounds=(4, 1))
+    assert outcome is not None
+    larger = outcome.budget_for_seeds(10)
+    assert timed(tmp_path, now, larger, dies_at=len(now.jobs) + 8)[0] is None
+    again, _ = timed(tmp_path, now, larger)
+    assert again is not None and again.heats[-1].settings == 2
+    assert len(again.pick.runs) == 10
+
+
+def test_seeds_take_what_the_longest_run_leaves_idle() -> None:
+    finals = Finals((), (), {}, [60.0, 60.0, 60.0, 5.0], 2)
+    assert [finals.time(count) for count in (0, 1, 2)] == [0.0, 120.0, 185.0]
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_what_fails_in_the_final_runs_leaves_them(tmp_path: Path, now: Now, seed: int) -> None:
+    now.fails = lambda cell: (cell.loss, cell.seed) == ("bpr", seed)
+    outcome, _ = timed(tmp_path, now, 500.0)
+    assert outcome is not None
+    assert [final.name for final in outcome.finals.losses] == ["sl"]
+    assert outcome.finals.failed == {"bpr": "broken"}
+    assert outcome.left() == [] and len(outcome.pick.runs) > 4
+    made = len(now.jobs)
+    longer, _ = timed(tmp_path, now, 700.0)
+    assert longer is not None and len(longer.pick.runs) == 10
+    assert {cell.split("-")[3] for cell in now.jobs[made:] if "-bpr-" in cell} <= {f"s{seed}"}
+
+
 def test_where_nothing_can_be_trained_time_is_not_spent_on_more(tmp_path: Path, now: Now) -> None:
-    now.fails = {"sl", "bpr"}
+    now.fails = lambda cell: cell.loss in ("sl", "bpr")
     whole = ladder(race(), Options())[-1].model_copy(update={"rounds": 2})
     with pytest.raises(RunFailed, match="no loss could be trained"):
         timed(tmp_path, now, 1e6, rungs=[whole], ends=[0.7, 0.9])
@@ -453,7 +497,7 @@ def test_a_short_budget_cuts_all_losses_alike_but_not_below_the_least(
 
 
 def test_what_fails_on_a_later_rung_is_tried_once_and_leaves(tmp_path: Path, now: Now) -> None:
-    now.fails = {"bpr"}
+    now.fails = lambda cell: (cell.loss, cell.dataset) == ("bpr", DATA)
     outcome, _ = timed(tmp_path, now, 1000.0)
     assert outcome is not None
     assert outcome.heats[-1].fallen() == {"bpr": "broken"}
@@ -462,13 +506,15 @@ def test_what_fails_on_a_later_rung_is_tried_once_and_leaves(tmp_path: Path, now
     assert len(set(now.jobs)) == len(now.jobs)
 
 
+@pytest.mark.parametrize("takes", [{}, {"sl": 13.0, "ials": 2.0}])
 @pytest.mark.parametrize(
     ("budget", "dies_at"),
     [(400.0, 3), (400.0, 13), (400.0, 20), (400.0, 27), (380.0, 23), (490.0, 42)],
 )  # the last two within the last setting and the last seed that there is time for
 def test_killed_and_called_again_it_ends_with_the_same_budget_and_results(
-    tmp_path: Path, now: Now, budget: float, dies_at: int
+    tmp_path: Path, now: Now, budget: float, dies_at: int, takes: dict[str, float]
 ) -> None:
+    now.takes = takes
     whole, clock = timed(tmp_path / "whole", now, budget)
     spent, made = clock.spent(), now.jobs.copy()
     now.jobs.clear()

@@ -52,7 +52,8 @@ def _more(
     most = min(stage.most, AGAIN) if SEEDS in record.done else stage.most
     while (made := record.done[phase]) < most:
         end = record.plan.ends[-1] * means.budget - seeds * heat.round_seconds
-        if means.execute.clock.spent() + stage.lacking(made) * heat.round_seconds > end:
+        enough = means.execute.clock.spent() + heat.round_seconds <= end
+        if not (enough or stage.begun(made)):  # cut off here, it goes on
             break
         with means.execute.until(end):
             if stage.tried(made + 1) <= made:

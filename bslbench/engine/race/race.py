@@ -31,6 +31,8 @@ class Outcome:
         Its final runs.
     budget, spent
         Seconds asked for, and taken, over all calls.
+    before
+        Seconds of this call before it went on with the race; the next one has them too.
     """
 
     record: Record
@@ -38,6 +40,7 @@ class Outcome:
     finals: Finals
     budget: float
     spent: float
+    before: float = 0.0
 
     @property
     def pick(self) -> Final:
@@ -53,7 +56,8 @@ class Outcome:
         """Return the losses that did not come to the final runs, the last to leave first."""
         finalists = [final.name for final in self.finals.losses]
         names = [name for heat in reversed(self.heats) for name in heat.losses()]
-        return [name for name in dict.fromkeys(names) if name not in finalists]
+        stayed = {*finalists, *self.finals.failed}
+        return [name for name in dict.fromkeys(names) if name not in stayed]
 
     def budget_for_setting(self) -> float | None:
         """Return the budget with which another setting is tried on the last rung, if any is left.
@@ -66,13 +70,13 @@ class Outcome:
     def budget_for_seeds(self, count: int) -> float:
         """Return the budget with which there are so many final seeds."""
         last = self.heats[-1]
-        extra = (count - len(self.pick.runs)) * self.finals.round_seconds
+        extra = self.finals.time(count - len(self.pick.runs))
         if last.more and last.settings < AGAIN:  # another setting comes first, with its own seeds
-            extra = last.round_seconds + count * self.finals.round_seconds
+            extra = last.round_seconds + self.finals.time(count)
         return self._larger(extra)
 
     def _larger(self, extra: float) -> float:
-        return (self.spent + extra * SLACK) / self.record.plan.ends[-1]
+        return (self.spent + self.before + extra * SLACK) / self.record.plan.ends[-1]
 
     @property
     def shown(self) -> Run:
@@ -93,9 +97,11 @@ def run_race(record: Record, means: Means, seeds: int, jobs: int) -> Outcome:
     Interrupted
         After SIGINT or SIGTERM: whatever was running has kept its state.
     """
+    clock = means.execute.clock
+    before = clock.spent() - clock.before
     record, heats = climb(record, means, seeds, jobs)
     record, finals = run_finals(record, heats[-1], means, seeds, jobs)
-    return Outcome(record, heats, finals, means.budget, means.execute.clock.spent())
+    return Outcome(record, heats, finals, means.budget, clock.spent(), before)
 
 
 def leave(outcome: Outcome, means: Means, out: Path, tell: Callable[[str], None]) -> Outcome:

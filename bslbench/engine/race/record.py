@@ -1,7 +1,6 @@
 """What a race keeps in its folder: what it is, its plan, and how far each phase of it went."""
 
 import json
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +74,12 @@ class Folder:
     def decide(self, record: Record, phase: str, rounds: int) -> Record:
         """Keep that so many rounds of a phase count, and return the record with it.
 
-        What comes after the phase is open again.
+        Of what comes after the phase nothing counts any more, though it stays known that it has
+        been done once.
         """
-        before = takewhile(lambda entry: entry[0] != phase, record.done.items())
-        record = record.model_copy(update={"done": {**dict(before), phase: rounds}})
+        phases = list(record.done)
+        after = phases[phases.index(phase) + 1 :] if phase in phases else []
+        done = record.done | {phase: rounds} | dict.fromkeys(after, 0)
+        record = record.model_copy(update={"done": done})
         self.write(record)
         return record

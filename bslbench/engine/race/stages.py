@@ -45,8 +45,8 @@ class Stage(Protocol):
     def tried(self, count: int, part: Part = MISSING) -> int:
         """Run so many rounds, if there is time, and return how many are whole."""
 
-    def lacking(self, number: int) -> float:
-        """Return the share of a round's runs that have not ended."""
+    def begun(self, number: int) -> bool:
+        """Tell whether any run of a round has ended."""
 
     def heat(self, made: int, jobs: int) -> Heat:
         """Return what so many rounds have come to.
@@ -81,9 +81,9 @@ class Tuned:
         whole = (all(number in own for own in ended) for number in range(count))
         return sum(takewhile(bool, whole))
 
-    def lacking(self, number: int) -> float:
-        """Return the share of a round's trials that have not ended."""
-        return fmean(number not in own for own in self._ended())
+    def begun(self, number: int) -> bool:
+        """Tell whether any trial of a round has ended."""
+        return any(number in own for own in self._ended())
 
     def _ended(self) -> list[set[int]]:
         """Return the numbers of the trials that have ended, of each contender."""
@@ -152,11 +152,14 @@ class Promoted:
                 options=means.options,
                 part=part,
             )
-        return sum(takewhile(bool, (not self.lacking(number) for number in range(count))))
+        return sum(takewhile(bool, (all(self._ended(number)) for number in range(count))))
 
-    def lacking(self, number: int) -> float:
-        """Return the share of a round's runs that have not ended."""
-        return fmean(not _ended(cell, self.means.store) for cell in self._round(number))
+    def begun(self, number: int) -> bool:
+        """Tell whether any run of a round has ended."""
+        return any(self._ended(number))
+
+    def _ended(self, number: int) -> list[bool]:
+        return [_ended(cell, self.means.store) for cell in self._round(number)]
 
     def heat(self, made: int, jobs: int) -> Heat:
         """Return what so many rounds have come to."""
@@ -199,11 +202,11 @@ def _contenders(record: Record, means: Means, number: int) -> dict[str, Contende
 def promising(heats: Sequence[Heat], name: str) -> list[Trial]:
     """Return the settings of a contender that came farthest, of these the best ones first.
 
-    None if none was finished on the rung before; what failed there does not go on either.
+    None if none was finished on the rung before; what failed on any does not go on either.
     """
     if not heats[-1].finished(name):
         return []
-    failed = {trial.number for trial in heats[-1].trials[name] if trial.state == "failed"}
+    failed = {t.number for heat in heats for t in heat.trials[name] if t.state == "failed"}
     order: dict[int, Trial] = {}
     for heat in reversed(heats):
         for trial in heat.best(name, None):

@@ -125,7 +125,10 @@ class _Feed:
         if self.budget.hopeless is not None:
             _check_hope(self.trials, self.budget.hopeless)
         if self.budget.rounds is not None:
-            self.trials = {name: t[: self.budget.rounds] for name, t in self.trials.items()}
+            self.trials = {
+                name: [trial for trial in trials if trial.number < self.budget.rounds]
+                for name, trials in self.trials.items()
+            }
         rounds = rounds_of(self.trials, self.budget, self.study.lag, self.ledger)
         ended = {name: len(trials) for name, trials in self.trials.items()}
         self.lacking = sum(max(0, rounds - n) for n in ended.values())
