@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from bslbench.config import Cell
 from bslbench.engine.inputs import Options
@@ -38,7 +39,11 @@ def scored(root: Path, cell: Cell, hits: Any, valid: float) -> Final:
 
 
 def answered(
-    root: Path, hits: Mapping[str, Any], heats: Sequence[Heat] = (), spent: float = 600.0
+    root: Path,
+    hits: Mapping[str, Any],
+    heats: Sequence[Heat] = (),
+    rounds: Sequence[int] = (8, 2),
+    epochs: int = 8,
 ) -> Verdict:
     """The verdict over losses and references by their hits, the best on valid first."""
     rung = ladder(race(), Options())[-1]
@@ -51,10 +56,10 @@ def answered(
     losses = [final for name, final in made.items() if cells[name].train]
     references = [final for name, final in made.items() if not cells[name].train]
     heats = heats or [heat({"sl": [0.2, 0.1], "bpr": [0.2, 0.1]})]
-    record = Record(race=race(), plan=planned(race()), done={"rung-0": 4, "seeds": 4})
-    return verdict(
-        Outcome(record, heats, Finals(losses, references, {}, [10.0, 20.0], 1), 600.0, spent)
-    )
+    plan = planned(race(), rounds=rounds, epochs=epochs)
+    record = Record(race=race(), plan=plan, done={"rung-0": 4, "seeds": 4})
+    finals = Finals(losses, references, {}, [10.0, 20.0], 1)
+    return verdict(Outcome(record, heats, finals, budget=600.0, spent=600.0))
 
 
 def drawn(share: float, seeds: int, users: int, seed: int = 0) -> Any:
@@ -70,7 +75,7 @@ def test_a_clear_answer_says_which_how_sure_and_against_what(tmp_path: Path) -> 
     which, sure, against = found.sentences
     recall = np.mean(hits["sl"])
     assert which == (
-        f"Train with sl (tau 0.123, lr 0.01, 2 epochs): Recall@20 {recall:.4f} on test, "
+        f"Train with sl (tau 0.123, lr 0.01, 8 epochs): Recall@20 {recall:.4f} on test, "
         "mean of 4 seeds."
     )
     gain = 100 * (recall / np.mean(hits["bpr"]) - 1)
@@ -122,4 +127,24 @@ def test_an_order_that_one_setting_has_turned_is_not_taken_for_an_answer(tmp_pat
     assert sure.endswith(
         "; but on 25% of the users bpr was ahead of it by 25.0 %, and on all of them each has had "
         f"one setting: another takes a budget of about {span(budget)} (--budget 16m)."
+    )
+
+
+@pytest.mark.parametrize(("rounds", "epochs"), [((4, 1), 8), ((8, 2), 4)])
+def test_a_short_race_gives_no_answer_and_says_what_does(
+    tmp_path: Path, rounds: Sequence[int], epochs: int
+) -> None:
+    hits = {"sl": drawn(0.6, 4, 400), "bpr": drawn(0.4, 4, 400)}
+    heats = [
+        replace(heat({"sl": [0.3] * n, "bpr": [0.2] * n}), round_seconds=seconds)
+        for n, seconds in zip(rounds, (60.0, 150.0), strict=True)
+    ]
+    found = answered(tmp_path, hits, heats, rounds, epochs)
+    assert not found.told
+    # eight settings and two, two seeds of 30 s, the longer run of these on all data
+    budget = 1.1 * (8 * 60 + 2 * 150 + 2 * 30 + 1.25 * 20) * 8 / epochs / 0.8
+    assert found.sentences[0].startswith(
+        "This budget is too short for an answer, which takes 8 settings of each and 8 epochs, "
+        f"about {span(budget)} (--budget {-int(-budget // 60)}m and another --name); first of a "
+        f"short race is sl (tau 0.123, lr 0.01, {epochs} epochs)"
     )

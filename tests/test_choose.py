@@ -83,8 +83,8 @@ class Twin(SL):
 def test_two_losses_that_are_the_same_are_not_told_apart(tmp_path: Path) -> None:
     mine = tmp_path / "twin.py"
     mine.write_text(TWIN)
-    asked = race(losses=["sl", f"{mine}:Twin"])
-    found = verdict(ran(tmp_path, asked, rounds=(2, 1), references=["popularity"]))
+    asked = race(losses=["sl", f"{mine}:Twin"], set=SET | {"epochs": 2})
+    found = verdict(ran(tmp_path, asked, rounds=(8, 1), references=["popularity"]))
     assert found.losses["Twin"].word == "absent" and found.losses["Twin"].diff == 0.0
     assert found.sentences[0].startswith("Train with sl (tau ")
     assert found.sentences[0].endswith("; Twin would do as well.")

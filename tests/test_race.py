@@ -156,7 +156,7 @@ def made(budget: float, jobs: int = 1, seeds: int = 10, **fixed: Any) -> Plan:
 
 
 def test_the_plan_fits_and_a_larger_budget_trains_longer_and_tries_more() -> None:
-    budgets = [900.0, 1500.0, 3000.0, 9000.0, 30_000.0]
+    budgets = [700.0, 1500.0, 3000.0, 9000.0, 30_000.0]
     found = [made(budget) for budget in budgets]
     for budget, one in zip(budgets, found, strict=True):
         assert one.seconds <= 0.8 * budget
@@ -168,6 +168,14 @@ def test_the_plan_fits_and_a_larger_budget_trains_longer_and_tries_more() -> Non
     assert found[-1].entering == 5
     assert made(1500.0, jobs=2).epochs > made(1500.0).epochs
     assert made(9000.0, epochs=5).epochs == 5
+
+
+def test_eight_epochs_come_before_a_third_finalist() -> None:
+    enough = next(b for b in range(800, 3000, 5) if made(b).epochs >= 8)
+    found = made(enough)
+    assert (found.epochs, found.finalists, found.rungs[0].rounds) == (8, 2, 8)
+    assert made(enough - 5).epochs < 8
+    assert next(made(b) for b in range(enough, 5000, 5) if made(b).finalists == 3).epochs >= 8
 
 
 def test_a_budget_that_is_too_short_is_told_the_least() -> None:

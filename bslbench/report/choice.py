@@ -9,6 +9,7 @@ import numpy as np
 from bslbench.config import Scalar
 from bslbench.engine.race.agreement import turned
 from bslbench.engine.race.finals import Final
+from bslbench.engine.race.plan import FIRST
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.status import span
 from bslbench.engine.store import Run
@@ -34,7 +35,8 @@ class Verdict:
     recall
         Mean Recall@20 on test of the pick.
     told
-        Whether no other loss is left that might as well be better.
+        Whether the race was long enough for an answer, and no other loss is left that might as
+        well be better.
     """
 
     sentences: tuple[str, str, str]
@@ -67,12 +69,13 @@ def verdict(outcome: Outcome, lists: Mapping[str, Run] | None = None) -> Verdict
     turns = turned(outcome.heats, pick.name)
     open_ = [name for name, found in losses.items() if found.word == "cannot be told"]
     open_ += [name for name in turns if name not in open_]
+    enough = outcome.budget_for_answer()
     sentences = (
-        _which(outcome, losses, open_, recall),
+        _which(outcome, losses, open_, recall, enough),
         _how_sure(outcome, losses, turns),
         _against(outcome, references, list(lists or {})),
     )
-    return Verdict(sentences, losses, references, recall, told=not open_)
+    return Verdict(sentences, losses, references, recall, told=not open_ and enough is None)
 
 
 def _values(run: Run) -> tuple[I32, FloatArray]:
@@ -105,13 +108,23 @@ def _figure(value: Scalar) -> str:
 
 
 def _which(
-    outcome: Outcome, losses: Mapping[str, Comparison], open_: Sequence[str], recall: float
+    outcome: Outcome,
+    losses: Mapping[str, Comparison],
+    open_: Sequence[str],
+    recall: float,
+    enough: float | None,
 ) -> str:
     pick = outcome.pick
     epochs = outcome.record.plan.epochs
     shown = f"Recall@{K} {recall:.4f} on test, mean of {_count(len(pick.runs), 'seed')}"
     chosen = f"{pick.name} ({settings(pick)}, {epochs} epochs): {shown}"
     alike = [name for name, found in losses.items() if found.word == "absent"]
+    if enough is not None:
+        return (
+            f"This budget is too short for an answer, which takes {FIRST} settings of each and "
+            f"{outcome.epochs_for_answer} epochs, about {span(enough)} (--budget "
+            f"{_minutes(enough)} and another --name); first of a short race is {chosen}."
+        )
     if open_:
         return (
             f"This budget cannot separate {_listed([pick.name, *open_])}; first on validation is "

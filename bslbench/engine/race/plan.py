@@ -26,7 +26,7 @@ FEWER = 4
 WORTH = 2.0
 """How much longer a trial on the next rung has to take, for a rung to be worth its noise."""
 LONG = 8
-"""Epochs beyond which time is better spent on larger samples than on longer runs."""
+"""Epochs that an answer takes; before more of them come larger samples."""
 
 EPOCHS = (20, 16, 12, 10, 8, 6, 5, 4)
 """Epochs of every run: as many as the budget allows."""
@@ -110,7 +110,7 @@ class _Draft:
     @property
     def rounds(self) -> list[int]:
         """Settings of each contender by rung."""
-        return [max(1, self.first // FEWER**i) for i in range(len(self.rungs))]
+        return rounds_of(self.first, len(self.rungs))
 
     @property
     def entering(self) -> int:
@@ -142,6 +142,17 @@ class _Draft:
         return sorted(losses, reverse=True), references
 
 
+def rounds_of(first: int, n_rungs: int) -> list[int]:
+    """Return the settings of each contender by rung.
+
+    Examples
+    --------
+    >>> rounds_of(8, 3)
+    [8, 2, 1]
+    """
+    return [max(1, first // FEWER**i) for i in range(n_rungs)]
+
+
 def makespan(runs: Sequence[float], jobs: int) -> float:
     """Return what runs take together, so many at a time, the longest ones first."""
     ends = [0.0] * jobs
@@ -162,7 +173,8 @@ def plan(
 ) -> Plan:
     """Return the longest training that the budget allows, and with it as many trials as it does.
 
-    Rungs that save too little are left out first, if that allows `LONG` epochs or no fewer.
+    What an answer can rest on comes first, `FIRST` settings and `LONG` epochs. Rungs that save too
+    little are left out, if that allows `LONG` epochs or no fewer.
 
     Parameters
     ----------
@@ -178,10 +190,10 @@ def plan(
     ConfigError
         If not even the shortest race fits; the message says what would.
     """
-    asked = race.set.get("epochs")
-    lengths: tuple[int, ...] = EPOCHS if asked is None else (int(asked),)
-    shortest = lengths
-    if asked is None:
+    asked = int(race.set.get("epochs", 0))
+    lengths = (asked,) if asked else EPOCHS
+    shortest: tuple[int, ...] = lengths
+    if not asked:
         steps = math.ceil(rungs[-1].pairs / rungs[-1].batch_size)
         shortest += tuple(epochs for epochs in SHORTER if epochs * steps >= EPOCHS[-1] * STEPS)
     ways = (
@@ -189,12 +201,13 @@ def plan(
         (FIRST, LEAST_FINALISTS, LEAST_SEEDS, lengths),
         (LEAST_FIRST, LEAST_FINALISTS, LEAST_SEEDS, shortest),
     )
-    drafts: list[_Draft] = []  # the better ones first
+    drafts: list[_Draft] = []  # the better ones first, of all those that an answer can rest on
     for first, finalists, n_seeds, possible in ways:
         most = min(finalists, len(race.losses)), min(n_seeds, seeds)
         ladders = [_Draft(rungs, costs, jobs, epochs, first, *most) for epochs in possible]
         drafts += [whole.worthwhile() for whole in ladders if whole.epochs >= LONG]
         drafts += [draft for whole in ladders for draft in (whole.worthwhile(), whole)]
+    drafts.sort(key=lambda draft: draft.first < FIRST or draft.epochs < (asked or LONG))
     least = min(draft.total() for draft in drafts) / AIM
     fitting = [draft for draft in drafts if draft.total() <= AIM * budget]
     if not fitting:

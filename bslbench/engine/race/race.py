@@ -8,7 +8,15 @@ from bslbench.engine.executors import stopping
 from bslbench.engine.race.climb import AGAIN, climb
 from bslbench.engine.race.finals import Final, Finals, run_finals
 from bslbench.engine.race.heats import Heat, Means
-from bslbench.engine.race.plan import PLANNED_SEEDS
+from bslbench.engine.race.plan import (
+    AIM,
+    FIRST,
+    LEAST_SEEDS,
+    LONG,
+    MORE_PAIRS,
+    PLANNED_SEEDS,
+    rounds_of,
+)
 from bslbench.engine.race.record import Record
 from bslbench.engine.race.yields import write_deployed, write_evaluated
 from bslbench.engine.store import Run
@@ -74,6 +82,26 @@ class Outcome:
         if last.more and last.settings < AGAIN:  # another setting comes first, with its own seeds
             extra = last.round_seconds + self.finals.time(count)
         return self._larger(extra)
+
+    @property
+    def epochs_for_answer(self) -> int:
+        """Epochs that an answer takes at least; as many as there were, if these were set."""
+        plan = self.record.plan
+        return plan.epochs if "epochs" in self.record.race.set else max(LONG, plan.epochs)
+
+    def budget_for_answer(self) -> float | None:
+        """Return the budget of a race that is long enough for an answer, if this one was not.
+
+        It has `FIRST` settings of each loss, by the time that runs have taken here. Few settings
+        leave the order to chance, few epochs to how fast a loss learns.
+        """
+        plan = self.record.plan
+        if plan.epochs >= self.epochs_for_answer and plan.rungs[0].rounds >= FIRST:
+            return None
+        rounds = rounds_of(FIRST, len(self.heats))
+        work = sum(n * heat.round_seconds for n, heat in zip(rounds, self.heats, strict=True))
+        work += self.finals.time(LEAST_SEEDS) + MORE_PAIRS * max(self.finals.seconds)
+        return SLACK * work * self.epochs_for_answer / plan.epochs / AIM
 
     def _larger(self, extra: float) -> float:
         return (self.spent + self.before + extra * SLACK) / self.record.plan.ends[-1]
