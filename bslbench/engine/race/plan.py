@@ -173,8 +173,8 @@ def plan(
 ) -> Plan:
     """Return the longest training that the budget allows, and with it as many trials as it does.
 
-    What an answer can rest on comes first, `FIRST` settings and `LONG` epochs. Rungs that save too
-    little are left out, if that allows `LONG` epochs or no fewer.
+    What an answer can rest on comes first, `FIRST` settings and `LONG` epochs; else as many epochs
+    as there can be. Rungs that save too little are left out, if that allows `LONG` or no fewer.
 
     Parameters
     ----------
@@ -201,13 +201,14 @@ def plan(
         (FIRST, LEAST_FINALISTS, LEAST_SEEDS, lengths),
         (LEAST_FIRST, LEAST_FINALISTS, LEAST_SEEDS, shortest),
     )
-    drafts: list[_Draft] = []  # the better ones first, of all those that an answer can rest on
+    drafts: list[_Draft] = []
     for first, finalists, n_seeds, possible in ways:
         most = min(finalists, len(race.losses)), min(n_seeds, seeds)
         ladders = [_Draft(rungs, costs, jobs, epochs, first, *most) for epochs in possible]
         drafts += [whole.worthwhile() for whole in ladders if whole.epochs >= LONG]
         drafts += [draft for whole in ladders for draft in (whole.worthwhile(), whole)]
-    drafts.sort(key=lambda draft: draft.first < FIRST or draft.epochs < (asked or LONG))
+    long = asked or LONG
+    drafts.sort(key=lambda one: (one.first < FIRST or one.epochs < long, max(0, long - one.epochs)))
     least = min(draft.total() for draft in drafts) / AIM
     fitting = [draft for draft in drafts if draft.total() <= AIM * budget]
     if not fitting:
