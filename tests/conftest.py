@@ -14,9 +14,8 @@ from tests.fixtures import Command
 import torch
 
 worker = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...
-if worker and hasattr(
-    os, "sched_setaffinity"
-):  # else all would run on all cores, in each other's way
+# A core for each: on all of them they would be in each other's way.
+if worker and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
