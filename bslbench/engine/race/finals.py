@@ -195,6 +195,6 @@ def _seconds(bases: Mapping[str, Cell], seeds: int, store: Store) -> list[float]
 
 def _final(name: str, base: Cell, last: Heat, seeds: int, means: Means) -> Final:
     best = last.best(name)
-    cells = [base.changed(seed=seed) for seed in range(seeds if draws(base) else 1)]
+    cells = _cells({name: base}, seeds)
     runs = [means.store.run(cell.id) for cell in cells]
     return Final(name, best[0].params if best else {}, cells, runs)

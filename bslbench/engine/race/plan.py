@@ -19,7 +19,7 @@ from bslbench.errors import ConfigError
 FIRST, LEAST_FIRST = 8, 4
 """Settings of each loss on the first rung, and where time is short."""
 MORE_FIRST = (32, 16)
-"""As many as the budget allows, if it allows the longest training with `FIRST`."""
+"""As many as the budget allows for the training that it allows with `FIRST`."""
 FEWER = 4
 """Of so many settings of a loss one goes on to the next rung."""
 
@@ -205,8 +205,9 @@ def plan(
     for first, finalists, n_seeds, possible in ways:
         most = min(finalists, len(race.losses)), min(n_seeds, seeds)
         ladders = [_Draft(rungs, costs, jobs, epochs, first, *most) for epochs in possible]
-        drafts += [whole.worthwhile() for whole in ladders if whole.epochs >= LONG]
-        drafts += [draft for whole in ladders for draft in (whole.worthwhile(), whole)]
+        shorter = [whole.worthwhile() for whole in ladders]
+        drafts += [draft for draft in shorter if draft.epochs >= LONG]
+        drafts += [draft for pair in zip(shorter, ladders, strict=True) for draft in pair]
     long = asked or LONG
     drafts.sort(key=lambda one: (one.first < FIRST or one.epochs < long, max(0, long - one.epochs)))
     least = min(draft.total() for draft in drafts) / AIM
