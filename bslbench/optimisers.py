@@ -11,7 +11,7 @@ from bslbench.config import TrainSettings
 from bslbench.errors import ConfigError
 from bslbench.kernels import cpu_adam
 from bslbench.losses.base import Loss
-from bslbench.sampling import reads_few
+from bslbench.sampling.own import reads_few
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 

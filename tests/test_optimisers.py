@@ -14,7 +14,7 @@ from bslbench.errors import ConfigError
 from bslbench.kernels.cpu_adam import MOST
 from bslbench.losses import SL
 from bslbench.optimisers import Adam, LazyAdam
-from bslbench.sampling import reads_few
+from bslbench.sampling.own import reads_few
 from bslbench.training import Interrupted, train
 from tests.fixtures import tiny
 

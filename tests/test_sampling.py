@@ -10,7 +10,8 @@ from bslbench.config import TrainSettings
 from bslbench.kernels.dropout import drop
 from bslbench.losses import BSL, SL, FullSoftmax, Loss
 from bslbench.losses.base import as_loss
-from bslbench.sampling import SAMPLERS, Scored, stable_sum
+from bslbench.sampling import SAMPLERS, Scored
+from bslbench.sampling.own import stable_sum
 from tests.fixtures import tiny
 
 

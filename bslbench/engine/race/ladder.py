@@ -22,7 +22,7 @@ from bslbench.losses import LOSSES
 from bslbench.losses.base import declared
 from bslbench.plugins import find
 from bslbench.references import REFERENCES
-from bslbench.sampling import are_few
+from bslbench.sampling.own import are_few
 
 SHORT_LIST = ("bpr", "bce", "mse", "sl", "bsl")
 """The losses of a race that names none: one of each kind (docs/choose.md says why these)."""
