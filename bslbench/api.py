@@ -8,9 +8,10 @@ from rich.console import Console
 
 from bslbench.catalog import DatasetSpec, load_catalog
 from bslbench.config import Grid
-from bslbench.engine.executors import executor_for, run_grid
+from bslbench.engine.executors import executor_for
 from bslbench.engine.grid import expand, find_grid
 from bslbench.engine.inputs import Options
+from bslbench.engine.running import run_grid
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, RunFailed, suggest
 from bslbench.progress import watcher

@@ -68,7 +68,7 @@ class DatasetSpec(Strict):
     n_items: int | None = Field(None, ge=1)
     user_offset: int = Field(0, ge=0)
     item_offset: int = Field(0, ge=0)
-    split_seed: int = Field(0, description="seed of the validation hold-out")
+    split_seed: int = Field(0, ge=0, description="seed of the validation hold-out")
     allow_overlap: bool = Field(False, description="a pair may be in two splits")
     ids: dict[Literal["users", "items"], str] = Field(
         {}, description="files of what users and items are called, if not by their numbers"

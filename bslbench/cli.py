@@ -83,6 +83,10 @@ def download(
     from bslbench import catalog as catalogs
     from bslbench.download import download as fetch
 
+    if source and mirror:
+        raise ConfigError("--from copies and --mirror fetches: say one of them")
+    if everything and names:
+        raise ConfigError("--all is every dataset: name none beside it")
     known = catalogs.load_catalog(catalog)
     wanted = list(known) if everything else names or []
     if not wanted:

@@ -42,7 +42,7 @@ def check(
 
     Worse means: by more than the tolerance, and by a one-sided test at 2.5 % for all groups.
     """
-    from bslbench.engine.store import write_atomically
+    from bslbench.files import write_atomically
     from bslbench.report.baseline import Baseline, baseline_of
     from bslbench.report.check import check, exit_code
     from bslbench.report.check_table import annotations, check_table

@@ -93,7 +93,8 @@ def choose(
     from bslbench.engine.race.settings import fixed
     from bslbench.engine.race.source import Source, name_of
     from bslbench.engine.race.today import Today
-    from bslbench.engine.store import Store, locked
+    from bslbench.engine.store import Store
+    from bslbench.files import locked
 
     if bool(files) == bool(dataset):
         raise ConfigError("name files of interactions, or a --dataset, one of the two")
@@ -204,7 +205,7 @@ def _run(
     """Run the race to its end, and write what it leaves."""
     from bslbench.engine.machine import n_cores, set_threads
     from bslbench.engine.race.race import leave, run_race
-    from bslbench.engine.store import write_atomically
+    from bslbench.files import write_atomically
     from bslbench.report.choice import verdict
     from bslbench.report.race import markdown, page, sections
     from bslbench.training import Interrupted

@@ -21,7 +21,8 @@ def pack(
 ) -> None:
     """Put a grid's settings, versions, metrics and ranks into one file with checksums."""
     from bslbench.engine.pack import pack_grid
-    from bslbench.engine.store import sha256, write_atomically
+    from bslbench.engine.store import sha256
+    from bslbench.files import write_atomically
 
     path = out or results / grid / f"{grid}.zip"
     if path.suffix != ".zip":
@@ -65,13 +66,14 @@ def compare(
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
     from bslbench.engine.machine import COMPILING, tell_of_compiling
-    from bslbench.engine.store import Store, write_atomically
+    from bslbench.engine.store import Store
     from bslbench.engine.tuning.against import join, open_pack, rival
     from bslbench.engine.tuning.contenders import contenders
     from bslbench.engine.tuning.ledger import Ledger
     from bslbench.engine.tuning.outcome import final_grid
     from bslbench.engine.tuning.plan import plan
     from bslbench.engine.tuning.search import Budget
+    from bslbench.files import write_atomically
     from bslbench.report.render import render
     from bslbench.report.tuning import latex_row
     from bslbench.studies import carry_out, show

@@ -90,13 +90,13 @@ def evaluate(
     from bslbench.data.ids import ids_of
     from bslbench.data.load import load
     from bslbench.data.splits import hold_out
-    from bslbench.engine.external import Embeddings, ReadLists
+    from bslbench.engine.external import ReadEmbeddings, ReadLists
 
     known = load_catalog(catalog)
     loaded = load(dataset, data, known)
-    made: Embeddings | ReadLists
+    made: ReadEmbeddings | ReadLists
     if users and items and score:
-        made = Embeddings.read(users, items, score.value, loaded)
+        made = ReadEmbeddings.read(users, items, score.value, loaded)
     elif lists:
         made = ReadLists.read(lists, ids_of(known, dataset, loaded, data))
     if name is None:

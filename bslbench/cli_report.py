@@ -75,7 +75,7 @@ def report(
     """Show the results of a grid as a table, as figures, or as a page with all there is."""
     from rich.console import Console
 
-    from bslbench.engine.store import write_atomically
+    from bslbench.files import write_atomically
     from bslbench.report.render import format_of, render
     from bslbench.report.results import latest_grid
     from bslbench.report.tables import TABLES

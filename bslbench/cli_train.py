@@ -122,10 +122,11 @@ def train(
 
     from bslbench.catalog import load_catalog
     from bslbench.config import Grid, validated
-    from bslbench.engine.executors import Part, executor_for, run_grid
+    from bslbench.engine.executors import executor_for
     from bslbench.engine.grid import at_hand, expand, find_grid
     from bslbench.engine.inputs import Options
-    from bslbench.engine.machine import COMPILING, tell_of_compiling
+    from bslbench.engine.machine import COMPILING, set_threads, tell_of_compiling
+    from bslbench.engine.running import Part, run_grid
     from bslbench.engine.store import Store
     from bslbench.progress import watcher
     from bslbench.training import Interrupted
@@ -173,6 +174,8 @@ def train(
     if dry_run:
         from bslbench.engine.plan import plan
 
+        if threads := getattr(execute, "threads", None):  # a worker's, which a probe has no more of
+            set_threads(threads)
         with console.status("probing") as shown:
             rows, summary = plan(cells, Store(results), how, part, jobs or 1, shown.update)
         print(tabulate(rows, "keys", "simple", disable_numparse=True))

@@ -29,7 +29,7 @@ def verdict(
     results: Results = Path("results"),
 ) -> None:
     """Judge the paper's claims by the results, under rules that were fixed before them."""
-    from bslbench.engine.store import write_atomically
+    from bslbench.files import write_atomically
     from bslbench.report.render import render
     from bslbench.report.verdict.page import details_table, judged, page, summary_table
     from bslbench.report.verdict.rules import read_rules

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from bslbench.errors import ConfigError, suggest
-from bslbench.noise import Labels, Noise
+from bslbench.noise import COLUMNS, Labels, Noise
 
 PROTOCOL = 1
 """Version of what is measured; part of every cell id, raised when a number would move."""
@@ -76,6 +76,10 @@ class TrainSettings(Strict):
     patience: int = Field(50, ge=0, description="evaluations without improvement before stopping")
 
 
+PARTS = {"train", "loss_params", "backbone_params", "noise"}
+"""Fields of a cell that have fields of their own."""
+
+
 class Cell(Strict):
     """One run, fully resolved: nothing is left to a default elsewhere.
 
@@ -94,6 +98,7 @@ class Cell(Strict):
     backbone_params: dict[str, Scalar] = {}
     noise: Noise = Field(Noise(), json_schema_extra=LATER)
     eval_users: int = Field(0, json_schema_extra=LATER)
+    loss_version: int = Field(1, json_schema_extra=LATER)
     loss_source: str = ""
     backbone_source: str = ""
     device: Literal["cpu"] = "cpu"
@@ -119,9 +124,15 @@ class Cell(Strict):
         """Return the resolved configuration as JSON with sorted keys: what the id is made of."""
         return json.dumps(_resolved(self), sort_keys=True)
 
+    @classmethod
+    def columns(cls) -> set[str]:
+        """Return the names that `flat` gives to what every cell has."""
+        fields = {name for name, field in cls.model_fields.items() if not field.exclude}
+        return fields - PARTS | COLUMNS
+
     def flat(self) -> dict[str, Scalar]:
         """Return every field of the cell by its plain name, as in the columns of the results."""
-        fields = self.model_dump(exclude={"train", "loss_params", "backbone_params", "noise"})
+        fields = self.model_dump(exclude=PARTS)
         train = self.train.model_dump(exclude_none=True) if self.train else {}
         return self.noise.flat() | fields | train | self.backbone_params | self.loss_params
 
@@ -138,6 +149,14 @@ def _resolved(model: BaseModel) -> dict[str, Any]:
     return fields
 
 
+def _with_plain_noise(rule: dict[str, Any]) -> dict[str, Any]:
+    """Write a rule's noise as `Noise.text` does: ``neg=5.0`` and ``neg=5`` are one."""
+    if "noise" not in rule:
+        return rule
+    wanted = rule["noise"] if isinstance(rule["noise"], list) else [rule["noise"]]
+    return rule | {"noise": [Noise.parse(str(text)).text for text in wanted]}
+
+
 class Rule(Strict):
     """Names the cells that something is for: those of a dataset, backbone, loss or noise.
 
@@ -149,11 +168,7 @@ class Rule(Strict):
     @field_validator("when")
     @classmethod
     def _plain_noise(cls, when: dict[str, Any]) -> dict[str, Any]:
-        """Write noise as `Noise.text` does: ``neg=5.0`` and ``neg=5`` are one."""
-        if "noise" not in when:
-            return when
-        wanted = [when["noise"]] if isinstance(when["noise"], str) else when["noise"]
-        return when | {"noise": [Noise.parse(text).text for text in wanted]}
+        return _with_plain_noise(when)
 
     def matches(self, **names: str | tuple[str, ...]) -> bool:
         """Tell whether each key of `when` names the cell's value, or one of several."""
@@ -237,6 +252,11 @@ class Grid(Strict):
     def _readable(cls, noise: list[str]) -> list[str]:
         return [Noise.parse(text).text for text in noise]
 
+    @field_validator("exclude")
+    @classmethod
+    def _plain_noise(cls, exclude: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [_with_plain_noise(rule) for rule in exclude]
+
     def noises(self) -> list[Noise]:
         """Return the levels of noise, each with each kind of validation labels."""
         labels = [self.valid_noise] if isinstance(self.valid_noise, str) else self.valid_noise
@@ -286,6 +306,7 @@ def validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
         error = failure.errors()[0]
         place = ".".join(str(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
-            hint = suggest(str(error["loc"][-1]), model.model_fields)
+            nested = len(error["loc"]) > 1  # in a model of its own
+            hint = "" if nested else suggest(place, model.model_fields)
             raise ConfigError(f"{where}: unknown key '{place}'{hint}") from failure
         raise ConfigError(f"{where}: {place}: {error['msg']}") from failure

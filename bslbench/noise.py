@@ -12,6 +12,11 @@ Labels = Literal["clean", "same"]
 NOISES = ("pos", "pos_popular", "pos_published", "neg", "fneg")
 """What `Noise.parse` reads; the first three are one field and its kind."""
 
+COLUMNS = frozenset(
+    ("noise_pos", "noise_neg", "noise_fneg", "noise_kind", "noise_hidden", "valid_noise")
+)
+"""All that `Noise.flat` may give."""
+
 
 class Noise(BaseModel):
     """What is wrong with the training signal, nothing by default (docs/protocol.md, "Noise").

@@ -14,11 +14,14 @@ from typing import Any
 
 from torch import nn
 
-from bslbench.config import Scalar, TrainSettings
+from bslbench.config import Cell, Scalar, TrainSettings
 from bslbench.errors import ConfigError, RunFailed, suggest
 
 OF_BACKBONES = {"data", "dim", "generator"}
 """Arguments of a backbone that the engine fills in."""
+TAKEN = {*TrainSettings.model_fields, *Cell.columns(), "noise"}
+TAKEN |= {"id", "run_id", "status", "settings_from"}
+"""What no parameter of a user's class can be called: settings, and columns of the results."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def find(name: str, table: Mapping[str, type[nn.Module]], what: str) -> Plugin:
         module = _import_file(Path(place))
     else:
         module = _import_module(place)
-    path = Path(str(module.__file__))
+    path = Path(getattr(module, "__file__", None) or place)  # one that is built in has no file
     cls = getattr(module, class_name, None)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         own = [
@@ -128,10 +131,10 @@ def find(name: str, table: Mapping[str, type[nn.Module]], what: str) -> Plugin:
         path = Path(inspect.getfile(cls))  # which the module may only hand on
     source = hashlib.sha256(path.read_bytes()).hexdigest()
     plugin = Plugin(class_name, cls, f"{place}:{class_name}", str(path), source)
-    taken = set(plugin.parameters()) & (set(TrainSettings.model_fields) | {"seed", "loss"})
-    if taken:
+    if taken := TAKEN & plugin.parameters().keys():
         raise ConfigError(
-            f"{path}: {class_name} has a parameter '{min(taken)}', a name of the training's own"
+            f"{path}: {class_name} has a parameter '{min(taken)}', which settings or results have "
+            "already: rename it"
         )
     return plugin
 

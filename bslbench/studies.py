@@ -5,17 +5,18 @@ from pathlib import Path
 from rich.console import Console
 
 from bslbench.config import Cell, Grid
-from bslbench.engine.executors import run_grid
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Executor
-from bslbench.engine.store import Store, locked, write_atomically
+from bslbench.engine.running import run_grid
+from bslbench.engine.store import Store
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger
 from bslbench.engine.tuning.outcome import write_outcome
 from bslbench.engine.tuning.search import Budget, search
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import RunFailed
+from bslbench.files import locked, write_atomically
 from bslbench.progress import StudyWatcher, watcher
 from bslbench.report.figures.catalogue import chart
 from bslbench.report.figures.draw import save

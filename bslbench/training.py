@@ -172,6 +172,7 @@ def train(
             adam.settle()
             with torch.no_grad():
                 on_epoch_start(*backbone.tables(), now.epoch)
+        resting = (rests := getattr(loss, "rests", None)) and rests(now.epoch)
         order = epoch_order(len(users), n_drawn, seed, now.epoch)
         losses = torch.zeros(len(starts), device=device)
         losses[: now.step] = torch.tensor(now.losses)
@@ -201,7 +202,7 @@ def train(
             )
             total = loss(pos, neg, batch)
             _check_scalar(total, loss)
-            if settings.l2:
+            if settings.l2 and not resting:
                 total = total + settings.l2 / (2 * len(rows)) * scored.squared
             clock = _lap(now, "loss", clock)
             adam.zero_grad()

@@ -60,5 +60,5 @@ def _scaled(table: Tensor, draws: torch.Generator) -> Tensor:
     """Return a table [n, d] with `MEAN_NORM`, its zero rows filled with a hundredth of it."""
     norms = table.norm(dim=1, keepdim=True)
     noise = torch.randn(table.shape, generator=draws) / table.shape[1] ** 0.5
-    mean = norms[norms > 0].mean()
+    mean = norms[norms > 0].numpy().mean()  # torch's would depend on the number of threads
     return torch.where(norms > 0, table / mean, noise / 100) * MEAN_NORM

@@ -99,6 +99,8 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
         (["status"], "no grids in results; bslbench train makes the first"),
         (["download", "yelp"], "no dataset named 'yelp'; did you mean 'yelp2018'?"),
         (["download"], "name a dataset"),
+        (["download", "gowalla", "--all"], "--all is every dataset"),
+        (["download", "gowalla", "--from", ".", "--mirror", "http://x"], "say one of them"),
         (["report"], "bslbench train"),
         (["report", "--table", "man"], "no table named 'man'; did you mean 'main'?"),
     ],

@@ -1,6 +1,7 @@
 """Grids to cells to results: ids, axes, skipping, failing, resuming, the same bytes every time."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numba
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.sparse import csr_array
 
 import bslbench
 from bslbench.backbones.base import start_from
@@ -16,9 +18,10 @@ from bslbench.config import Cell, Grid
 from bslbench.data.load import load
 from bslbench.data.splits import hold_out
 from bslbench.engine import cell as cells
-from bslbench.engine.executors import run_grid
+from bslbench.engine import machine
 from bslbench.engine.grid import GRIDS, expand, find_grid
 from bslbench.engine.inputs import Options
+from bslbench.engine.running import run_grid
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError, RunFailed
 from bslbench.evaluation.metrics import METRICS
@@ -32,6 +35,12 @@ RANKED = 2 * 6 * 4  # splits x metrics x cut-offs
 GROUPED = 2 * 10 + 4  # shares of Recall and NDCG by group, and how even the lists are
 SPREAD = 7  # of the scores, for what is trained
 USER_LOSSES = Path(__file__).with_name("user_losses.py")
+BACKBONE = """
+from bslbench.backbones import MF
+
+class Own(MF):
+    pass
+"""
 
 
 class Quiet:
@@ -128,11 +137,15 @@ def test_the_id_moves_with_what_is_measured_and_only_with_that(tmp_path: Path) -
         ({"set": {"tau": 0}}, "sl on mf: tau must be above 0"),
         ({"set": {"tau": "hot"}}, "sl: tau = 'hot' is not of type float"),
         ({"set": {"logq": True}}, "logq acts on in_batch negatives only"),
+        ({"losses": ["psl"], "set": {"logq": True, "sampler": "in_batch"}}, "count by exp"),
+        ({"losses": ["bpr"], "set": {"logq": True, "sampler": "in_batch"}}, "count by exp"),
         ({"set": {"sampler": "none"}}, "the loss needs negatives"),
         ({"losses": []}, "has neither losses nor references"),
         ({"exclude": [{"loss": "sl"}]}, "excludes every cell"),
         ({"exclude": [{"los": "sl"}]}, "exclude: no 'los'; did you mean 'loss'"),
         ({"exclude": [{"loss": "bprr"}]}, "exclude: no loss named 'bprr'; did you mean 'bpr'"),
+        ({"exclude": [{"dataset": "sinthetic"}]}, "exclude: no dataset named 'sinthetic'; did you"),
+        ({"exclude": [{"loss_params": 1}]}, "exclude: no 'loss_params'; did you mean"),
         (
             {"override": [{"when": {"loss": ["sl", "ssl"]}, "set": {"tau": 0.2}}]},
             "override: no loss named 'ssl'; did you mean 'sl'",
@@ -148,6 +161,77 @@ def test_what_cannot_be_meant_is_one_line_with_the_mend(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         expand(grid(**changes))
+
+
+@pytest.mark.parametrize(
+    ("rule", "left"),
+    [
+        ({"noise": "pos=0.50"}, {("", SMALL), ("", f"{SMALL}&resplit=1")}),
+        ({"noise": ["clean"]}, {("pos=0.5", SMALL), ("pos=0.5", f"{SMALL}&resplit=1")}),
+        ({"noise": "clean", "dataset": f"{SMALL}&resplit=1"}, None),
+        ({"noise": "pos=0.5", "dataset": SMALL}, {("", SMALL), ("", f"{SMALL}&resplit=1")}),
+    ],
+)
+def test_exclusions_are_matched_as_overrides_are(
+    rule: dict[str, Any], left: set[tuple[str, str]] | None
+) -> None:
+    datasets = [SMALL, f"{SMALL}&resplit=1"]
+    made = expand(grid(datasets=datasets, noise=["clean", "pos=0.5"], exclude=[rule]))
+    found = {(cell.noise.text, cell.dataset) for cell in made}
+    everything = set(itertools.product(("", "pos=0.5"), datasets))
+    assert found == (everything - {("", datasets[1])} if left is None else left)
+
+
+def test_a_parameter_that_is_called_like_a_column_stands_in_runs_alone(tmp_path: Path) -> None:
+    asked = grid(losses=[], references=["itemknn"], set={"k": [5, 10]}).model_copy(
+        update={"set": {"k": [5, 10]}}
+    )
+    run(asked, tmp_path)
+    header = (tmp_path / "trial" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert len(set(header)) == len(header)
+    assert {row["k"] for row in rows(tmp_path / "trial" / "metrics.csv")} >= {"10", "20"}
+    assert {row["k"] for row in rows(tmp_path / "trial" / "runs.csv")} == {"5", "10"}
+
+
+def test_where_nobody_can_be_ranked_no_epoch_is_picked() -> None:
+    data = hold_out(load(SMALL), "valid")
+    strangers = data.with_splits(csr_array(data.train.shape, dtype=data.train.dtype), data.valid)
+    [cell] = expand(grid())
+    with (
+        cells.built(cell, data) as (backbone, _, _),
+        pytest.raises(RunFailed, match="of the users with valid pairs none has a train pair"),
+    ):
+        cells.evaluate(backbone, cells.trained(cell), strangers, "valid")
+
+
+def test_users_files_are_kept_beside_the_run_whatever_their_names_and_rights(
+    tmp_path: Path,
+) -> None:
+    source = USER_LOSSES.read_text()
+    for place, text in (("a", source), ("b", source + "\n" + BACKBONE)):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "mine.py").write_text(text)
+        (tmp_path / place / "mine.py").chmod(0o444)
+    mine = grid(losses=[f"{tmp_path}/a/mine.py:SLatK"], backbones=[f"{tmp_path}/b/mine.py:Own"])
+    run(mine, tmp_path)
+    [folder] = (tmp_path / "runs").iterdir()
+    assert (folder / "mine.py").read_text() == source
+    assert (folder / "backbone-mine.py").read_text().endswith(BACKBONE)
+    _, again = run(mine, tmp_path, force=True)
+    assert again.failed == {}
+
+
+def test_a_cell_of_another_version_of_its_loss_cannot_be_made_again(tmp_path: Path) -> None:
+    [cell] = expand(grid(losses=["bc"]))
+    old = cell.changed(loss_version=1)
+    assert cell.loss_version == 2 and old.id != cell.id
+    with pytest.raises(RunFailed, match="planned with version 1 of bc, which is at version 2"):
+        cells.run_cell(old, Store(tmp_path))
+
+
+def test_without_git_a_checkout_has_no_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert machine._revision() == ""
 
 
 def test_in_batch_cells_do_not_differ_by_a_number_of_negatives_that_cannot_act() -> None:

@@ -12,12 +12,13 @@ import pytest
 from filelock import FileLock
 
 from bslbench.config import Cell
-from bslbench.engine import executors
+from bslbench.engine import running
 from bslbench.engine.cell import run_cell
-from bslbench.engine.executors import Outcome, Part, executor_for, run_grid
+from bslbench.engine.executors import executor_for
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
 from bslbench.engine.processes import GRACE
+from bslbench.engine.running import Outcome, Part, run_grid
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError
 from tests.test_engine import Quiet, grid
@@ -130,7 +131,7 @@ def test_a_cell_that_another_process_is_at_comes_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
 ) -> None:
     """It is waited for, and trained here only if the other one lets go of it unfinished."""
-    monkeypatch.setattr(executors, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(running, "LOOK_EVERY", 0.01)
     asked = grid(losses=["sl", "bpr"])
     held, free = expand(asked)
     store = Store(tmp_path / "store")

@@ -1,7 +1,8 @@
 """Five steps of every loss x backbone x sampler, as committed under this protocol version.
 
-If this fails, a number has moved. Where that is meant, raise ``PROTOCOL`` in bslbench/config.py, so
-that old rows do not stand as finished, and write the trace anew: ``python -m tests.test_golden``.
+If this fails, a number has moved. Where that is meant, raise ``PROTOCOL`` in bslbench/config.py or,
+where it is one loss's alone, its ``version``, so that old rows do not stand as finished, and write
+the trace anew: ``python -m tests.test_golden``.
 """
 
 import itertools

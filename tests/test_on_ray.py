@@ -8,9 +8,10 @@ import pytest
 
 from bslbench.config import Cell
 from bslbench.engine import on_ray
-from bslbench.engine.executors import Outcome, executor_for, run_grid
+from bslbench.engine.executors import executor_for
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
+from bslbench.engine.running import Outcome, run_grid
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError
 from bslbench.training import Evaluation

@@ -480,6 +480,14 @@ def test_a_name_with_dots_is_one_entry(bslbench: Command) -> None:
     assert code == 0, err
 
 
+def test_comments_are_of_the_entry_that_they_stand_above() -> None:
+    shop = "# of shop\n[shop]\na = 1\n# within\nb = 2\n\n[shop.files.test]\nname = 1\n"
+    other = "\n# of other\n\n[other]\nc = 3\n"
+    new = with_entry(shop + other, "shop", "[shop]\na = 2\n", "datasets.toml")
+    assert new == "# of shop\n[shop]\na = 2\n" + other
+    assert with_entry(new, "shop", "[shop]\na = 2\n", "datasets.toml") == new
+
+
 def test_an_entry_that_cannot_be_taken_out_is_left_alone() -> None:
     inline = 'shop.reader = "pairs"\n'
     with pytest.raises(ConfigError, match="take the entry 'shop' out of it by hand"):
@@ -596,6 +604,8 @@ def test_a_malformed_text_is_named_with_its_line(
         ({"user": [Decimal(1), Decimal("2.5")], "item": [1, 2]}, "row 2: '2.5' is not a user"),
         ({"user": [Decimal(1), None], "item": [1, 2]}, "row 2: no user"),
         ({"user": [True, False], "item": [1, 2]}, "row 1: a user cannot be a bool"),
+        ({"user": [1, 2], "item": [True, False]}, "row 1: an item cannot be a bool"),
+        ({"user": [1, 2], "item": [1, 2], "time": [None, "2020-01-01"]}, "row 1: no time"),
         ({"user": [[1], [2]], "item": [1, 2]}, "a user cannot be a list"),
         ({"user": [1, 2], "item": [1, 2], "time": ["now", "then"]}, "row 1: 'now' is not a time"),
         ({"user": [1], "item": [1], "time": [float("nan")]}, "row 1: 'nan' is not a time"),

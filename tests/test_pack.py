@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from bslbench.config import Cell
-from bslbench.engine.executors import inline, run_grid
+from bslbench.engine.executors import inline
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
 from bslbench.engine.machine import bits_rest_on
 from bslbench.engine.pack import pack_grid, read_pack
+from bslbench.engine.running import run_grid
 from bslbench.engine.store import Store, sha256
 from bslbench.engine.tuning.against import join, open_pack, rival
 from bslbench.engine.tuning.contenders import contenders

@@ -8,10 +8,10 @@ import pytest
 
 from bslbench.backbones import Backbone
 from bslbench.engine.cell import evaluate
-from bslbench.engine.executors import Part
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
 from bslbench.engine.plan import plan, probe
+from bslbench.engine.running import Part
 from bslbench.engine.store import Store
 from tests.test_engine import grid
 from tests.test_executors import LOSSES, run

@@ -15,6 +15,7 @@ from bslbench.engine.plan import probe
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, RunFailed
 from bslbench.losses import LOSSES
+from bslbench.noise import COLUMNS, Noise
 from bslbench.plugins import Plugin, blaming, find
 from bslbench.training import Interrupted
 from tests.test_engine import grid
@@ -69,6 +70,7 @@ def test_ours_have_no_source() -> None:
         ("sk", "no loss named 'sk'; did you mean 'sl'"),
         ("missing.py:Loss", "missing.py: no such file"),
         ("no_such_package:Loss", "no module 'no_such_package'"),
+        ("sys:Loss", "sys: no torch.nn.Module 'Loss'"),
         ("{file}:Couchy", "no torch.nn.Module 'Couchy'; did you mean 'Cauchy'"),
     ],
 )
@@ -98,6 +100,18 @@ def test_a_parameter_named_like_a_training_setting_is_refused(file: Path) -> Non
         find(f"{file}:Cauchy", LOSSES, "loss")
 
 
+@pytest.mark.parametrize("name", ["id", "dataset", "noise", "noise_pos", "valid_noise", "status"])
+def test_a_parameter_named_like_a_column_of_the_results_is_refused(file: Path, name: str) -> None:
+    file.write_text(SOURCE.replace("width", name))
+    with pytest.raises(ConfigError, match=f"has a parameter '{name}', which settings or results"):
+        find(f"{file}:Cauchy", LOSSES, "loss")
+
+
+def test_every_column_of_noise_is_known() -> None:
+    noise = Noise.parse("pos_popular=0.1,fneg=0.2", "same")
+    assert set(noise.flat()) == COLUMNS and set(Noise().flat()) < COLUMNS
+
+
 def test_a_value_of_the_wrong_type_and_a_missing_one_are_named(file: Path) -> None:
     plugin = find(f"{file}:Cauchy", LOSSES, "loss")
     with pytest.raises(ConfigError, match=r"Cauchy: power = 1.5 is not of type int"):
@@ -124,7 +138,7 @@ def plugin_of(file: Path, source: str) -> Plugin:
 def test_what_only_backbones_are_given_is_a_parameter_of_a_loss(file: Path, name: str) -> None:
     source = SOURCE.replace("width: float = 1.0", f"width: float = 1.0, {name}: int = 3")
     if name == "dim":
-        with pytest.raises(ConfigError, match="has a parameter 'dim', a name of the training's"):
+        with pytest.raises(ConfigError, match="has a parameter 'dim', which settings"):
             plugin_of(file, source)
     else:
         assert plugin_of(file, source).resolve({})[name] == 3

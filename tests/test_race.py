@@ -91,7 +91,7 @@ def test_settings_that_do_not_go_together_are_named(fixed: Any, message: str) ->
         prepare.planned(asked, Options(), 1e6, 1, 10)
 
 
-COUNTING = ("bc", "adap_tau", "tce", "sl_at_k")
+COUNTING = ("bc", "adap_tau", "tce", "sl_at_k", "advinfonce")
 
 
 def counted(epochs: int, **fixed: Any) -> dict[str, Any]:
@@ -99,17 +99,21 @@ def counted(epochs: int, **fixed: Any) -> dict[str, Any]:
     asked = race(losses=[*COUNTING], set={"batch_size": 256} | fixed)
     rung = ladder(asked, Options())[-1]
     made = entered(study(asked, 1, rung, epochs, []), rung, Options())
-    names = ("warmup", "warmup", "ramp", "every")
+    names = ("warmup", "warmup", "ramp", "every", "adv_every")
     return {c.name: c.cell.loss_params[at] for c, at in zip(made, names, strict=True)}
 
 
 def test_what_a_loss_counts_in_epochs_or_steps_ends_within_a_quarter_of_the_training() -> None:
     steps = math.ceil(ladder(race(), Options())[-1].pairs / 256)
-    assert counted(4) == {"bc": 1, "adap_tau": 1, "tce": steps, "sl_at_k": 1}
-    assert counted(20) == {"bc": 5, "adap_tau": 5, "tce": 5 * steps, "sl_at_k": 5}
-    assert counted(40) == {"bc": 5, "adap_tau": 10, "tce": 10 * steps, "sl_at_k": 5}
-    fixed = counted(4, warmup=3, **{"tce.ramp": 7})
-    assert fixed == {"bc": 3, "adap_tau": 3, "tce": 7, "sl_at_k": 1}
+
+    def each(bc: int, adap_tau: int, tce: int, others: int) -> dict[str, int]:
+        every = {"sl_at_k": others, "advinfonce": others}
+        return {"bc": bc, "adap_tau": adap_tau, "tce": tce} | every
+
+    assert counted(4) == each(1, 1, steps, 1)
+    assert counted(20) == each(5, 5, 5 * steps, 5)
+    assert counted(40) == each(5, 10, 10 * steps, 5)
+    assert counted(4, warmup=3, **{"tce.ramp": 7}) == each(3, 3, 7, 1)
 
 
 def test_what_a_loss_counts_is_not_tuned_in_a_race() -> None:

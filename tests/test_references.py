@@ -283,12 +283,13 @@ def test_a_mistake_is_named_before_anything_runs(
         expand(grid(references=[reference], set=setting))
 
 
+@pytest.mark.parametrize("reference", ["ease", "itemknn"])
 def test_what_does_not_fit_in_memory_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reference: str
 ) -> None:
     monkeypatch.setattr(memory, "available", lambda: 50_000)
-    [cell] = expand(grid(references=["ease"]))
-    with pytest.raises(RunFailed, match=r"EASE of 120 items needs .* GB of memory, 0.0 GB are fr"):
+    [cell] = expand(grid(references=[reference]))
+    with pytest.raises(RunFailed, match=r" of 120 items needs .* GB of memory, 0.0 GB are fr"):
         run_cell(cell, Store(tmp_path))
     monkeypatch.setattr(memory, "available", lambda: None)  # nothing told, nothing refused
     assert run_cell(cell, Store(tmp_path))
@@ -303,7 +304,7 @@ def test_the_plan_states_the_memory_of_ease() -> None:
 
 
 def _everything() -> Any:
-    from bslbench.engine.executors import Part
+    from bslbench.engine.running import Part
 
     return Part()
 

@@ -95,6 +95,7 @@ def test_both_at_once_and_none() -> None:
     [
         ("split=odd", "no split named 'odd'; did you mean 'ood'"),
         ("resplit=x", "resplit=x is not a whole number"),
+        ("resplit=²", "resplit=² is not a whole number"),
         ("spilt=ood", "no modifier 'spilt'; did you mean 'split'"),
     ],
 )

@@ -10,8 +10,8 @@ from scipy.sparse import csr_array
 from bslbench.catalog import load_catalog
 from bslbench.data.ids import ids_of
 from bslbench.data.load import load
-from bslbench.data.sample import sample_of
-from bslbench.errors import ConfigError
+from bslbench.data.sample import sample_of, sampled
+from bslbench.errors import ConfigError, DataError
 
 SMALL = "synthetic?users=200&items=400&interactions=4000"
 
@@ -48,6 +48,16 @@ def test_a_sample_has_all_that_its_users_have_of_the_items_that_they_have_in_tra
         assert numbered(getattr(part, split), users, items) == own
     lost = [i for u, i in pairs_of(whole.test) if u in users and i not in kept]
     assert lost  # or the test of what drops out would test nothing
+
+
+def test_a_sample_of_users_who_have_nothing_to_learn_from_is_refused() -> None:
+    data = load(SMALL)
+    users, _ = sample_of(data, Decimal("0.01"))
+    weak = data.train.copy()
+    weak.data[np.isin(weak.tocoo().row, users)] = 0
+    weak.eliminate_zeros()
+    with pytest.raises(DataError, match="none of a sample of 2 users has a train pair"):
+        sampled(data.with_splits(weak, data.valid), Decimal("0.01"))
 
 
 def test_users_and_items_of_a_sample_are_called_what_they_are_called_in_the_whole() -> None:

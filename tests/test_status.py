@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from bslbench.engine.executors import Part
 from bslbench.engine.grid import expand
+from bslbench.engine.running import Part
 from bslbench.engine.status import overview
 from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError

@@ -9,8 +9,11 @@ import pytest
 
 from bslbench.engine import cell as cells
 from bslbench.engine.grid import expand
-from bslbench.engine.store import Run, Store, write_atomically
+from bslbench.engine.inputs import Options
+from bslbench.engine.store import Run, Store
 from bslbench.errors import StoreError
+from bslbench.evaluation.ranks import Ranks
+from bslbench.files import write_atomically
 from tests.test_engine import Quiet, grid, rows
 from tests.test_executors import metrics, run
 
@@ -60,6 +63,51 @@ def test_a_damaged_state_starts_afresh(tmp_path: Path, content: bytes) -> None:
     folder.file("state.pt").write_bytes(content)
     assert run(grid(), tmp_path).finished == 1
     assert metrics(tmp_path) == metrics(tmp_path / "whole")
+
+
+def test_a_state_that_cannot_be_read_is_not_trained_over(tmp_path: Path) -> None:
+    [cell] = expand(grid())
+    state = Store(tmp_path).run(cell.id).file("state.pt")
+    state.mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"^cannot read .*state\.pt: Is a directory"):
+        run(grid(), tmp_path)
+    assert state.exists()
+
+
+def test_a_model_is_that_of_the_run_it_lies_beside(tmp_path: Path) -> None:
+    run(grid(), tmp_path, options=Options(save_model=True))
+    assert the_run(tmp_path).file("model.safetensors").exists()
+    run(grid(), tmp_path, options=Options(force=True))
+    assert not the_run(tmp_path).file("model.safetensors").exists()
+
+
+def test_a_model_cut_off_half_way_leaves_no_run_of_two_trainings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(grid(), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ranks, "save", _full)
+        with pytest.raises(StoreError, match="full"):
+            run(grid(), tmp_path, options=Options(save_model=True))
+    assert the_run(tmp_path).file("model.safetensors").exists()
+    assert the_run(tmp_path).status() == "missing"
+    assert run(grid(), tmp_path).finished == 1
+
+
+def test_a_run_that_is_begun_anew_meanwhile_counts_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(grid(), tmp_path)
+    the_run(tmp_path).file("metrics.csv").unlink()
+    monkeypatch.setattr(Run, "finished", lambda run, cell: True)
+    Store(tmp_path).write_grid("trial", expand(grid()))
+    assert [row["status"] for row in rows(tmp_path / "trial" / "runs.csv")] == ["missing"]
+
+
+def test_others_can_read_what_a_run_leaves(tmp_path: Path) -> None:
+    run(grid(), tmp_path)
+    for name in ("ranks.npz", "metrics.csv", "run.json"):
+        assert the_run(tmp_path).file(name).stat().st_mode & 0o777 == 0o644
 
 
 def test_a_changed_grid_has_its_own_rows(tmp_path: Path) -> None:
@@ -135,6 +183,10 @@ def test_an_atomic_write_that_fails_leaves_the_old_file(
     with pytest.raises(StoreError, match="Permission denied"):
         write_atomically(path, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["file"] and path.read_text() == "old"
+
+
+def _full(*_: Any) -> None:
+    raise StoreError("the disk is full")
 
 
 def _denied(*arguments: Any) -> None:

@@ -57,6 +57,8 @@ def corrupt(split: Interactions, noise: Noise, seed: int, whole: Interactions) -
         false = FalseNegatives(clean, _shares(degrees, split.n_items, noise.neg))
     if noise.pos:
         known = whole.train + whole.valid + whole.test
+        if noise.kind == "published":  # which looks at train alone
+            known = clean
         counts = np.floor(noise.pos * degrees).astype(np.int64)
         train = train + _drawn(split, noise, counts, known, key_of(seed, "false positives"))
         if noise.labels == "same":
@@ -105,11 +107,13 @@ def _shares(degrees: IntArray, n_items: int, weight: float) -> FloatArray:
 
 
 def _drawn(
-    split: Interactions, noise: Noise, counts: IntArray, known: csr_array, key: int
+    split: Interactions, noise: Noise, counts: IntArray, taken: csr_array, key: int
 ) -> csr_array:
-    """Return counts[u] pairs of each user u; fewer where items run out or repeats collapse."""
+    """Return counts[u] pairs of each user u, none of those that are taken.
+
+    They are fewer where items run out or repeats collapse.
+    """
     published = noise.kind == "published"
-    taken = split.train if published else known
     # As popular: the item of a train pair drawn uniformly is as likely as its degree.
     pool = split.train.indices if noise.kind == "popular" else np.arange(split.n_items, dtype="i4")
     possible = np.bincount(pool, minlength=split.n_items) > 0  # [I]

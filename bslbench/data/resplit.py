@@ -58,7 +58,7 @@ def split_anew(data: Interactions, modifiers: Mapping[str, str]) -> Interactions
     given = {}
     if "resplit" in modifiers:
         text = modifiers["resplit"]
-        if not text.isdigit():
+        if not text.isdecimal():
             raise ConfigError(f"dataset '{data.name}': resplit={text} is not a whole number")
         data = _dealt(data, int(text))
         given["resplit"] = str(int(text))

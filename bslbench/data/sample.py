@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from bslbench.data.interactions import IntArray, Interactions, csr_of
-from bslbench.errors import ConfigError
+from bslbench.errors import ConfigError, DataError
 
 
 def share_of(text: str, name: str) -> Decimal:
@@ -45,8 +45,18 @@ def sampled(data: Interactions, share: Decimal) -> Interactions:
     none of them has in train drop out, and with them their pairs of valid and test, which nothing
     could learn. Users and items that stay are numbered anew, in the order that they had. Name and
     fingerprint are the caller's to give.
+
+    Raises
+    ------
+    DataError
+        If none of them has a train pair.
     """
     users, items = sample_of(data, share)
+    if not len(items):
+        raise DataError(
+            f"dataset '{data.name}': none of a sample of {len(users):,} users has a train pair: "
+            "take a larger one"
+        )
     number = np.full(data.n_items, -1, dtype=np.int32)
     number[items] = np.arange(len(items), dtype=np.int32)
     train, valid, test = (

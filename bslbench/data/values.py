@@ -41,7 +41,7 @@ def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
     elif _is_text(kind):
         column = _decoded(column, place, what)
     elif not pa.types.is_integer(kind):
-        raise DataError(f"{place(0)}: a {what} cannot be a {kind}")
+        raise DataError(f"{place(0)}: {_one(what)} cannot be a {kind}")
     column = pc.cast(column, pa.string())
     length = pc.fill_null(pc.binary_length(column), 0)
     _all(pc.greater(length, 0), column, place, what)
@@ -62,7 +62,7 @@ def numbers(column: pa.Array, place: Place, what: str) -> pa.Array:
     if _is_text(kind):
         column = _cast(column, pa.float64(), place, what)
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise DataError(f"{place(0)}: a {what} cannot be a {kind}")
+        raise DataError(f"{place(0)}: {_one(what)} cannot be a {kind}")
     values = pc.cast(column, pa.float64(), safe=False)
     _all(pc.fill_null(pc.is_finite(values), False), column, place, what)
     return values
@@ -71,14 +71,14 @@ def numbers(column: pa.Array, place: Place, what: str) -> pa.Array:
 def time_kind(column: pa.Array) -> pa.DataType:
     """Return how a column of moments is to be read: as numbers, as dates, or as dates with a zone.
 
-    A column of text is judged by its first value; what `times` then finds to be otherwise is an
-    error, so that seconds and dates are never mixed.
+    A column of text is judged by its first value that there is; what `times` then finds to be
+    otherwise is an error, so that seconds and dates are never mixed.
     """
     column = _plain(column)
     if _is_text(column.type):
         for kind in (pa.float64(), ZONED, NAIVE):
             try:
-                pc.cast(pc.cast(column[:1], pa.string()), kind)
+                pc.cast(pc.cast(column.drop_null()[:1], pa.string()), kind)
             except pa.ArrowInvalid:
                 continue
             return kind
@@ -186,5 +186,8 @@ def _blame(column: pa.Array, place: Place, i: int, what: str) -> None:
         raise DataError(f"{place(i)}: no {what}")
     shown = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     shown = shown if len(shown) <= 24 else shown[:21] + "..."
-    article = "an" if what.startswith("item") else "a"
-    raise DataError(f"{place(i)}: {shown!r} is not {article} {what}")
+    raise DataError(f"{place(i)}: {shown!r} is not {_one(what)}")
+
+
+def _one(what: str) -> str:
+    return f"an {what}" if what.startswith("item") else f"a {what}"

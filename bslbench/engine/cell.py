@@ -1,12 +1,11 @@
 """One run, start to end: data, training, ranking, results on disk."""
 
 import glob
-import io
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from time import monotonic, perf_counter
 from types import MappingProxyType
 from typing import Any
@@ -21,25 +20,19 @@ from bslbench.data.interactions import Interactions
 from bslbench.data.noise import false_negative_share, realised
 from bslbench.engine.failures import recording_failure
 from bslbench.engine.inputs import DEFAULTS, Options, split_of
-from bslbench.engine.machine import bits_rest_on, environment
+from bslbench.engine.machine import environment
 from bslbench.engine.pruning import Bar, Pruned, fallen, give_up, past
-from bslbench.engine.store import (
-    TRAILING,
-    Run,
-    Store,
-    csv_text,
-    sha256,
-    write_atomically,
-    writing,
-)
+from bslbench.engine.state import Keeper, kept_state
+from bslbench.engine.store import TRAILING, Run, Store, csv_text, sha256
 from bslbench.errors import RunFailed
 from bslbench.evaluation.groups import fairness
 from bslbench.evaluation.metrics import per_user, summary
 from bslbench.evaluation.ranking import EmbeddingScorer, Scorer, rank_all
 from bslbench.evaluation.ranks import TOP, Ranks
 from bslbench.evaluation.spread import METRICS, Probe
+from bslbench.files import write_atomically, writing
 from bslbench.losses import LOSSES
-from bslbench.losses.base import Loss, as_loss
+from bslbench.losses.base import Loss, as_loss, declared
 from bslbench.noise import Noise
 from bslbench.plugins import blaming, find
 from bslbench.references import REFERENCES, Reference
@@ -99,9 +92,10 @@ def run_cell(
             elif run.finished(cell, options.save_model):
                 return False
             if options.force or not run.finished(cell):
-                run.file("metrics.csv").unlink(missing_ok=True)
+                for name in ("metrics.csv", "model.safetensors"):
+                    run.file(name).unlink(missing_ok=True)
             run.file("failure.json").unlink(missing_ok=True)
-        if bar and past(run, cell, bar):
+        if bar and (before := past(run, cell, bar)) and before.pruned:
             raise Pruned
         with recording_failure(run):
             if options.force or not _taken_over(cell, run):
@@ -157,6 +151,9 @@ def _finish(
         backbone, progress = _train(cell, run, split, options.keep_every, bar, stop, show)
         scorer = _scorer(backbone, trained(cell))
         if options.save_model:
+            # What a run without its model came to is given up only now that this one has come to
+            # something: another machine's model goes with no other ranks and metrics than its own.
+            run.file("metrics.csv").unlink(missing_ok=True)
             users, items = (table.detach().contiguous() for table in backbone.tables())
             write_atomically(run.file("model.safetensors"), save({"users": users, "items": items}))
     seconds |= {"train": progress.seconds_train, "eval": progress.seconds_eval}
@@ -188,25 +185,12 @@ def _train(
     show: Callable[[Evaluation], None],
 ) -> tuple[Backbone, Progress]:
     settings = trained(cell)
-    kept = shown = begun = monotonic()
-    stopping = False
+    shown = begun = monotonic()
+    keeper = Keeper(cell, run, keep_every, stop)
     state = kept_state(cell, run)
     before = state["progress"] if state else asdict(Progress())
     curve = {point["epoch"]: point["recall"] for point in before["curve"]}
     seconds = before["seconds_train"] + before["seconds_eval"]
-
-    def asked() -> bool:
-        nonlocal stopping
-        stopping = stop()
-        return stopping
-
-    def keep(state: dict[str, Any]) -> None:
-        nonlocal kept
-        if stopping or monotonic() - kept >= keep_every:
-            buffer = io.BytesIO()
-            torch.save({"made_by": made_by(cell), **state}, buffer)
-            write_atomically(run.file("state.pt"), buffer.getvalue())
-            kept = monotonic()
 
     def tell(evaluation: Evaluation) -> None:
         nonlocal shown
@@ -223,8 +207,8 @@ def _train(
     started = perf_counter()
     with built(cell, data) as (backbone, loss, user_files):
         spent = perf_counter() - started
-        for path in user_files:
-            shutil.copy(path, run.folder)
+        for name, path in user_files.items():
+            write_atomically(run.file(name), path.read_bytes())
         progress = train(
             settings,
             data,
@@ -235,8 +219,8 @@ def _train(
             measure=Probe(settings, data, loss, cell.seed),
             spent=spent,
             state=state,
-            keep=keep,
-            stop=asked,
+            keep=keeper.keep,
+            stop=keeper.stop,
             show=tell,
         )
     return backbone, progress
@@ -255,15 +239,17 @@ def trained(cell: Cell) -> TrainSettings:
 
 
 @contextmanager
-def built(cell: Cell, data: Interactions) -> Iterator[tuple[Backbone, Loss, list[str]]]:
-    """Yield a cell's backbone, its loss and the user's files; errors within these blame them.
+def built(cell: Cell, data: Interactions) -> Iterator[tuple[Backbone, Loss, dict[str, Path]]]:
+    """Yield a cell's backbone, its loss and the user's files, by the names that they are kept by.
+
+    Errors within these files blame them.
 
     Raises
     ------
     RunFailed
-        If a file of the user's is no longer the one that the cell was planned with.
+        If the loss, or a file of the user's, is no longer what the cell was planned with.
     """
-    user_files = []
+    user_files: dict[str, Path] = {}
     for spec, source in (
         (cell.loss_path, cell.loss_source),
         (cell.backbone_path, cell.backbone_source),
@@ -272,9 +258,11 @@ def built(cell: Cell, data: Interactions) -> Iterator[tuple[Backbone, Loss, list
             plugin = find(spec, {}, "class")
             if plugin.source != source:
                 raise RunFailed(f"{plugin.path} has changed since {cell.id} was planned")
-            user_files.append(plugin.path)
+            path = Path(plugin.path)
+            other = user_files.get(path.name, path) != path
+            user_files[f"backbone-{path.name}" if other else path.name] = path
     # What a user's code draws without a generator belongs to the cell, too.
-    with blaming(*user_files), torch.random.fork_rng(devices=[]):
+    with blaming(*map(str, user_files.values())), torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of(cell.seed, "module"))
         draws = generator(cell.seed, "init")
         backbone_class: Any = find(cell.backbone_path or cell.backbone, BACKBONES, "backbone").cls
@@ -283,25 +271,12 @@ def built(cell: Cell, data: Interactions) -> Iterator[tuple[Backbone, Loss, list
         if settings.init == "als":
             start_from(backbone, *als_tables(data, settings.dim, cell.seed))
         loss_class: Any = find(cell.loss_path or cell.loss, LOSSES, "loss").cls
+        if (now := declared(loss_class, "version")) != cell.loss_version:
+            raise RunFailed(
+                f"{cell.id} was planned with version {cell.loss_version} of {cell.loss}, which is "
+                f"at version {now}"
+            )
         yield backbone, as_loss(loss_class(**cell.loss_params)), user_files
-
-
-def kept_state(cell: Cell, run: Run) -> dict[str, Any] | None:
-    """Return what an earlier call kept, if it was the same cell on the same kind of machine."""
-    try:
-        state = torch.load(run.file("state.pt"), weights_only=True)
-        if state.pop("made_by") == made_by(cell):
-            return dict(state)
-    except FileNotFoundError:
-        return None
-    except Exception:  # torch.load raises many kinds on a damaged file; training starts afresh
-        run.file("state.pt").unlink(missing_ok=True)
-    return None
-
-
-def made_by(cell: Cell) -> str:
-    """Return what must be the same for a resumed run to end in the same bits."""
-    return f"{cell.canonical()} {bits_rest_on()}"
 
 
 def _scorer(backbone: Backbone, settings: TrainSettings) -> Scorer:
@@ -318,8 +293,16 @@ def evaluate(
     selection: Selection,
     n_users: int = 0,
 ) -> tuple[float, float]:
-    """Return Recall@20 and NDCG@20 on the split that selects the epoch, of `n_users` or all."""
+    """Return Recall@20 and NDCG@20 on the split that selects the epoch, of `n_users` or all.
+
+    Raises
+    ------
+    RunFailed
+        If nobody can be ranked there: no epoch could be picked.
+    """
     ranks = rank_all(_scorer(backbone, settings), data, selection, n_users=n_users)
+    if not len(ranks.users):
+        raise RunFailed(f"{data.name}: of the users with {selection} pairs none has a train pair")
     return float(per_user(ranks, "Recall", 20).mean()), float(per_user(ranks, "NDCG", 20).mean())
 
 
@@ -349,8 +332,7 @@ def _rank(
         {"split": "test", "metric": metric, "k": TOP, "group": group or "", "value": value}
         for metric, group, value in fairness(ranks, data)
     ]
-    with writing(run.folder):
-        ranks.save(run.file("ranks.npz"))
+    ranks.save(run.file("ranks.npz"))
     counts = {"users_evaluated": len(ranks.users), "users_skipped": ranks.n_skipped}
     return rows, counts | {"tied_share": ranks.tied}
 

@@ -23,8 +23,9 @@ from bslbench.config import Cell
 from bslbench.data.ids import ids_of
 from bslbench.data.interactions import Interactions
 from bslbench.engine.inputs import Options, split_of
-from bslbench.engine.store import Run, Store, write_atomically, writing
+from bslbench.engine.store import Run, Store
 from bslbench.errors import ConfigError, DataError, first_line, suggest
+from bslbench.files import replacing, write_atomically, writing
 
 FloatTable = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
@@ -109,17 +110,20 @@ class Embeddings:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "about.json").unlink(missing_ok=True)
-            for name in ("users", "items", "user_ids", "item_ids"):
-                np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
-            split: dict[str, Any] = {
-                "seen_indptr": self.seen.indptr,
-                "seen_items": self.seen.indices,
-            }
-            if test is not None:
-                users, wanted = test
-                split |= {"test_users": users, "test_indptr": wanted.indptr}
-                split["test_items"] = wanted.indices
-            np.savez_compressed(folder / "split.npz", **split)
+        # Never written over: who has the old tables mapped keeps them.
+        for name in ("users", "items", "user_ids", "item_ids"):
+            with replacing(folder / f"{name}.npy") as file:
+                np.save(file, getattr(self, name), allow_pickle=False)
+        split: dict[str, Any] = {
+            "seen_indptr": self.seen.indptr,
+            "seen_items": self.seen.indices,
+        }
+        if test is not None:
+            users, wanted = test
+            split |= {"test_users": users, "test_indptr": wanted.indptr}
+            split["test_items"] = wanted.indices
+        with replacing(folder / "split.npz") as file:
+            np.savez_compressed(file, **split)
         write_atomically(
             folder / "model.safetensors", save({"users": self.users, "items": self.items})
         )

@@ -35,7 +35,7 @@ Unknown = dict[str, set[str]]
 
 
 @dataclass(frozen=True)
-class Embeddings:
+class ReadEmbeddings:
     """Embeddings from elsewhere: a ranker.
 
     Attributes
@@ -51,7 +51,7 @@ class Embeddings:
     score: Score
 
     @classmethod
-    def read(cls, users: Path, items: Path, score: Score, data: Interactions) -> "Embeddings":
+    def read(cls, users: Path, items: Path, score: Score, data: Interactions) -> "ReadEmbeddings":
         """Read two tables, .npy or .safetensors, perhaps of one file.
 
         Raises
@@ -223,7 +223,7 @@ def _short(text: str) -> str:
 
 
 def external_cell(
-    name: str, made: Embeddings | ReadLists, data: Interactions, selection: Selection
+    name: str, made: ReadEmbeddings | ReadLists, data: Interactions, selection: Selection
 ) -> Cell:
     """Return the cell of a recommender trained elsewhere; what it is made of is part of its id."""
     return Cell(

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from bslbench.engine.store import Run, write_atomically
+from bslbench.engine.store import Run
 from bslbench.errors import BslbenchError, RunFailed, StoreError
+from bslbench.files import write_atomically
 from bslbench.training import Interrupted
 
 
@@ -41,10 +42,15 @@ def reason_of(error: BaseException) -> str:
     """Return one line that says why a run failed; want of memory is named as such."""
     text = str(error) if isinstance(error, BslbenchError) else f"{type(error).__name__}: {error}"
     line = next(iter(text.splitlines()), text)
+    return f"out of memory: {line}" if of_memory(error) else line
+
+
+def of_memory(error: BaseException) -> bool:
+    """Tell whether an error, or what caused it, is for want of memory."""
     cause: BaseException | None = error
     while cause is not None:
         memory = isinstance(cause, MemoryError | torch.OutOfMemoryError)
         if memory or "can't allocate memory" in str(cause):
-            return f"out of memory: {line}"
+            return True
         cause = cause.__cause__
-    return line
+    return False

@@ -1,12 +1,19 @@
 """From a grid to its cells: names looked up, axes multiplied, every setting resolved."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bslbench.backbones import BACKBONES
-from bslbench.catalog import DatasetSpec, data_dir, get, missing_files, split_name
+from bslbench.catalog import (
+    DatasetSpec,
+    data_dir,
+    get,
+    load_catalog,
+    missing_files,
+    split_name,
+)
 from bslbench.config import REFERENCE, Cell, Grid, Preset, Scalar, TrainSettings, validated
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
@@ -57,6 +64,7 @@ def expand(
     backbones = _apart([find(name, BACKBONES, "backbone") for name in grid.backbones])
     references = [_reference(name) for name in grid.references]
     _check_keys(grid, losses, backbones, references)
+    _check_rules(grid, losses, backbones, references, catalog or load_catalog())
     if grid.selection == "test" and any(noise.labels == "same" for noise in grid.noises()):
         raise ConfigError(f"grid '{grid.name}': valid_noise acts on selection = \"valid\" only")
     presets = find_presets(grid.presets, losses + backbones)
@@ -120,8 +128,7 @@ def _reference(name: str) -> Plugin:
 def _check_keys(
     grid: Grid, losses: list[Plugin], backbones: list[Plugin], references: list[Plugin]
 ) -> None:
-    plugins = losses + backbones + references
-    known = set(TrainSettings.model_fields).union(*(plugin.parameters() for plugin in plugins))
+    known = _settings(losses + backbones + references)
     for where, keys in [("set", grid.set), *(("override", o.set) for o in grid.override)]:
         for key in keys:
             if key not in known:
@@ -129,21 +136,23 @@ def _check_keys(
                     f"grid '{grid.name}': {where}: no loss, backbone, reference or training "
                     f"setting here has a '{key}'{suggest(key, known)}"
                 )
-    _check_rules(grid, losses, backbones, known)
+
+
+def _settings(plugins: list[Plugin]) -> set[str]:
+    return set(TrainSettings.model_fields).union(*(plugin.parameters() for plugin in plugins))
 
 
 def _check_rules(
-    grid: Grid, losses: list[Plugin], backbones: list[Plugin], known: Set[str]
+    grid: Grid,
+    losses: list[Plugin],
+    backbones: list[Plugin],
+    references: list[Plugin],
+    catalog: Mapping[str, DatasetSpec],
 ) -> None:
-    """Name an override or exclusion that no cell could be meant by; `known` are all settings."""
-    known = known | {
-        *Cell.model_fields,
-        "noise_kind",
-        "noise_hidden",
-        "valid_noise",
-        *Noise().flat(),
-    }
-    named = {
+    """Name an override or exclusion that no cell could be meant by."""
+    known = {"noise", *Cell.columns(), *_settings(losses + backbones + references)}
+    named: dict[str, Collection[str]] = {
+        "dataset": catalog,
         "loss": {*LOSSES, *REFERENCES, *(plugin.name for plugin in losses)},
         "backbone": {*BACKBONES, REFERENCE, *(plugin.name for plugin in backbones)},
     }
@@ -156,7 +165,8 @@ def _check_rules(
         if where == "exclude" and key not in known:
             raise ConfigError(f"grid '{grid.name}': exclude: no '{key}'{suggest(key, known)}")
         for name in _listed(given) if key in named else ():
-            if name not in named[key]:  # one that this grid lacks may be that of a larger one
+            plain = split_name(str(name))[0] if key == "dataset" else name
+            if plain not in named[key]:  # one that this grid lacks may be that of a larger one
                 raise ConfigError(
                     f"grid '{grid.name}': {where}: no {key} named '{name}'"
                     f"{suggest(str(name), named[key])}"
@@ -215,6 +225,7 @@ def _trained(
             loss_params=params,
             backbone_params=backbone.resolve(chosen),
             noise=noise,
+            loss_version=declared(loss.cls, "version"),
             loss_source=loss.source,
             backbone_source=backbone.source,
             loss_path=loss.spec,
@@ -316,11 +327,15 @@ def _sensible(
         )
     if train.logq and train.sampler != "in_batch":
         raise ConfigError(f"{where}: logq acts on in_batch negatives only")
-    if train.logq and "tau" not in loss.parameters():
-        raise ConfigError(f"{where}: logq needs a loss with a temperature 'tau'")
+    if train.logq and not ("tau" in loss.parameters() and declared(loss.cls, "logq")):
+        raise ConfigError(f"{where}: logq needs a loss in which negatives count by exp(n / tau)")
+    if train.logq and train.scale not in (None, 1.0):
+        raise ConfigError(f"{where}: logq needs scores as they are: no scale")
     return train
 
 
 def _excluded(cell: Cell, rule: Mapping[str, Scalar | list[Scalar]]) -> bool:
-    flat = cell.flat()
+    flat = cell.flat() | {"noise": cell.noise.text}
+    if unsplit(cell.dataset) in _listed(rule.get("dataset", "")):  # as `_names` has it
+        flat["dataset"] = unsplit(cell.dataset)
     return all(key in flat and flat[key] in _listed(value) for key, value in rule.items())

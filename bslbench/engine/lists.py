@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import torch
 
 from bslbench.engine.embeddings import Embeddings
-from bslbench.engine.store import writing
 from bslbench.errors import ConfigError
 from bslbench.evaluation.ranking import EmbeddingScorer
+from bslbench.files import writing
 from bslbench.kernels.topk import masked_topk
 
 I64 = npt.NDArray[np.int64]

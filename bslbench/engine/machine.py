@@ -85,10 +85,12 @@ def processor() -> str:
 
 
 def _revision() -> str:
-    """Return the git revision of a checkout of bslbench, empty for an installed package."""
+    """Return the git revision of a checkout of bslbench; empty if it is none, or without git."""
     package = Path(__file__).parents[2]
     if not (package / ".git").exists():
         return ""
     command = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git on this machine
+        return ""

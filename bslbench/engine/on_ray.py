@@ -23,8 +23,8 @@ from bslbench.engine.failures import reason_of
 from bslbench.engine.jobs import Job, Listener, Result, Stop, lost
 from bslbench.engine.machine import n_cores
 from bslbench.engine.ray_worker import Files
-from bslbench.engine.store import write_atomically
 from bslbench.errors import ConfigError, InUse
+from bslbench.files import write_atomically
 
 TRIES = 4
 """How often a cell is started whose worker or node gets lost."""
@@ -129,6 +129,8 @@ class _Driver:
             if not job.options.force and job.run.finished(job.cell, job.options.save_model):
                 claim.close()
                 return self.listener.ended(job, Result("found"))
+            if job.options.force:  # what is found there from now on is this job's
+                job.run.file("metrics.csv").unlink(missing_ok=True)
             with suppress(FileNotFoundError):
                 state["state.pt"] = job.run.file("state.pt").read_bytes()
         ref = self.work.remote(

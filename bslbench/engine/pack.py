@@ -17,8 +17,9 @@ from pathlib import Path
 
 from bslbench import __version__
 from bslbench.config import GRID_NAME, PROTOCOL, Cell, read_toml
-from bslbench.engine.store import Store, sha256, write_atomically, writing
+from bslbench.engine.store import Store, sha256
 from bslbench.errors import ConfigError, DataError, suggest
+from bslbench.files import write_atomically, writing
 
 VERSION = 2
 READABLE = (1, VERSION)

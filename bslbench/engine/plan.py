@@ -14,9 +14,9 @@ from time import perf_counter
 
 from bslbench.config import Cell
 from bslbench.engine.cell import built, evaluate, reference, trained
-from bslbench.engine.executors import Part
 from bslbench.engine.failures import reason_of
 from bslbench.engine.inputs import Options, split_of
+from bslbench.engine.running import Part
 from bslbench.engine.status import WORDS, span
 from bslbench.engine.store import Store
 from bslbench.errors import RunFailed

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bslbench.config import Cell
-from bslbench.engine.store import Run, write_atomically
+from bslbench.engine.store import Run
+from bslbench.files import write_atomically
 from bslbench.training import Interrupted
 
 Curve = Mapping[int, float]

@@ -77,8 +77,10 @@ def _with_files(cell: Cell, files: Files, folder: Path) -> Cell:
     for field in ("loss_path", "backbone_path"):
         place, _, name = getattr(cell, field).rpartition(":")
         if place in files:
-            (folder / Path(place).name).write_bytes(files[place])
-            changes[field] = f"{folder / Path(place).name}:{name}"
+            (folder / field).mkdir()  # the two may be of one name
+            here = folder / field / Path(place).name
+            here.write_bytes(files[place])
+            changes[field] = f"{here}:{name}"
     return cell.model_copy(update=changes)
 
 

@@ -1,8 +1,7 @@
 """A run made once more on all interactions, valid and test among them: to be used, not measured."""
 
-import io
 from collections.abc import Callable
-from time import monotonic
+from contextlib import suppress
 
 import torch
 from scipy.sparse import csr_array
@@ -10,8 +9,9 @@ from torch import Tensor
 
 from bslbench.config import Cell
 from bslbench.data.interactions import Interactions
-from bslbench.engine.cell import built, kept_state, made_by, trained
-from bslbench.engine.store import Run, write_atomically
+from bslbench.engine.cell import built, trained
+from bslbench.engine.state import Keeper, kept_state
+from bslbench.engine.store import Run
 from bslbench.training import Evaluation, train
 
 
@@ -45,7 +45,8 @@ def refit(
         Before the hold-out.
     run
         Where the state is kept, at the end of an epoch if so many seconds have passed, and when
-        it is stopped; a call that was cut off goes on from there.
+        it is stopped; a call that was cut off goes on from there. Whoever has stored what comes
+        out of this may remove it.
     stop
         Asked after every step whether to raise `Interrupted`.
 
@@ -60,41 +61,25 @@ def refit(
     whole = data.with_splits(pairs, nothing)
     settings = trained(cell).model_copy(update={"eval_every": 1})
     settings = settings.model_copy(update={"patience": settings.epochs})
-    asked, kept = False, monotonic()
-
-    def stopping() -> bool:
-        nonlocal asked
-        asked = stop()
-        return asked
-
-    def keep(state: dict[str, object]) -> None:
-        nonlocal kept
-        if asked or monotonic() - kept >= keep_every:
-            kept = monotonic()
-            buffer = io.BytesIO()
-            torch.save({"made_by": made_by(cell), **state}, buffer)
-            write_atomically(run.file("state.pt"), buffer.getvalue())
+    keeper = Keeper(cell, run, keep_every, stop)
 
     def show(evaluation: Evaluation) -> None:
         if evaluation.epoch == best_epoch:
             raise _Enough
 
-    with built(cell, whole) as (backbone, loss, _):
-        try:
-            train(
-                settings,
-                whole,
-                backbone,
-                loss,
-                seed=cell.seed,
-                evaluate=lambda model: (0.0, 0.0),
-                state=kept_state(cell, run),
-                keep=keep,
-                stop=stopping,
-                show=show,
-            )
-        except _Enough:
-            run.file("state.pt").unlink(missing_ok=True)
+    with built(cell, whole) as (backbone, loss, _), suppress(_Enough):
+        train(
+            settings,
+            whole,
+            backbone,
+            loss,
+            seed=cell.seed,
+            evaluate=lambda model: (0.0, 0.0),
+            state=kept_state(cell, run),
+            keep=keeper.keep,
+            stop=keeper.stop,
+            show=show,
+        )
     with torch.no_grad():
         backbone.eval()
         users, items = backbone.tables()

@@ -9,8 +9,6 @@ import csv
 import hashlib
 import io
 import json
-import os
-import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +19,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bslbench.config import EXTERNAL, Cell, Scalar
-from bslbench.errors import ConfigError, DataError, InUse, StoreError, suggest
+from bslbench.errors import ConfigError, DataError, suggest
+from bslbench.files import locked, write_atomically
 
 LEADING = ["run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "noise_fneg"]
 LEADING += ["seed", "selection"]
@@ -29,6 +28,9 @@ TRAILING = ["split", "metric", "k", "group", "value"]
 
 PLANNED = dict.fromkeys(("id", "dataset", "backbone", "loss", "selection"), str) | {"seed": int}
 """What every cell of a ``grid.toml`` has."""
+
+MOMENT = 0.2
+"""Seconds to wait for a run's lock: whoever asks whether it is held takes it for an instant."""
 
 Row = Mapping[str, Any]
 
@@ -61,8 +63,11 @@ class Run:
 
     def whole(self) -> bool:
         """Tell whether ``metrics.csv`` is there, with the very bytes that were written."""
-        path = self.file("metrics.csv")
-        return path.exists() and self.info().get("metrics_sha256") == sha256(path.read_bytes())
+        try:
+            content = self.file("metrics.csv").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return self.info().get("metrics_sha256") == sha256(content)
 
     def info(self) -> dict[str, Any]:
         """Return ``run.json``; nothing if it is missing or damaged."""
@@ -127,7 +132,7 @@ class Run:
         StoreError
             If the folder cannot be written.
         """
-        with locked(self.folder, 0):
+        with locked(self.folder, MOMENT):
             yield
 
 
@@ -214,22 +219,21 @@ class Store:
     def _write_grid(self, folder: Path, name: str, cells: Sequence[Entry]) -> None:
         cells = sorted(cells, key=_order)
         write_atomically(folder / "grid.toml", grid_toml(name, cells))
-        finished = [cell for cell in cells if self._finished(cell)]
+        metrics = {cell.id: self._metrics(cell) for cell in cells}
         varying = _varying(cells)
-        rows = [
-            self._identity(cell, varying) | row
-            for cell in finished
-            for row in self.run(cell.id).metrics()
-        ]
+        rows = [self._identity(cell, varying) | row for cell in cells for row in metrics[cell.id]]
         write_atomically(folder / "metrics.csv", csv_text([*LEADING, *varying, *TRAILING], rows))
-        done = {cell.id for cell in finished}
-        runs = [self._run_row(cell, cell.id in done) for cell in cells]
+        runs = [self._run_row(cell, bool(metrics[cell.id])) for cell in cells]
         columns = list(dict.fromkeys(key for row in runs for key in row))
         write_atomically(folder / "runs.csv", csv_text(columns, runs))
 
-    def _finished(self, cell: Entry) -> bool:
+    def _metrics(self, cell: Entry) -> list[dict[str, str]]:
+        """Return the metrics of a run, none if it is not finished."""
         run = self.run(cell.id)
-        return run.finished(cell) if isinstance(cell, Cell) else run.whole()
+        with suppress(FileNotFoundError):  # another process has just begun to train it anew
+            if run.finished(cell) if isinstance(cell, Cell) else run.whole():
+                return run.metrics()
+        return []
 
     def _identity(self, cell: Entry, varying: list[str]) -> dict[str, Any]:
         flat = cell.flat() | {"run_id": cell.id}
@@ -296,11 +300,19 @@ def _order(cell: Entry) -> tuple[str, ...]:
 
 
 def _varying(cells: Iterable[Entry]) -> list[str]:
-    """Return the fields, beside the leading ones, that are not the same in every cell."""
+    """Return the fields, beside the leading ones, that are not the same in every cell.
+
+    A parameter that is called as a column of each metric, such as ItemKNN's `k`, stands in
+    ``runs.csv`` alone.
+    """
     flats = [cell.flat() for cell in cells]
     keys = dict.fromkeys(key for flat in flats for key in flat)
     values = {key: {repr(flat.get(key)) for flat in flats} for key in keys}
-    return [key for key in keys if len(values[key]) > 1 and key not in (*LEADING, "fingerprint")]
+    return [
+        key
+        for key in keys
+        if len(values[key]) > 1 and key not in (*LEADING, *TRAILING, "fingerprint")
+    ]
 
 
 def grid_toml(name: str, cells: Sequence[Entry]) -> str:
@@ -333,62 +345,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-@contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """Turn an error of the disk into a `StoreError` that names the place."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"cannot write {place}: {error.strerror or error}") from error
-
-
-@contextmanager
-def locked(folder: Path, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock of a folder, made if need be and cleared of half-written files.
-
-    Raises
-    ------
-    InUse
-        If another process still holds it after `timeout` seconds; -1 waits for ever.
-    StoreError
-        If the folder cannot be written.
-    """
-    lock = FileLock(folder / ".lock", timeout=timeout)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise InUse(f"{folder} is being trained by another process") from error
-    try:
-        with writing(folder):
-            for leftover in folder.glob(".[!l]*.*"):
-                leftover.unlink()
-        yield
-    finally:
-        lock.release()
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write to a temporary name beside `path`, sync, rename: readers see all of it or nothing.
-
-    Raises
-    ------
-    StoreError
-        If the disk is full or does not let us.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    with writing(path):
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise

@@ -1,7 +1,5 @@
 """Ranks: where a scorer put each user's held-out items, all that any metric needs."""
 
-import os
-import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bslbench.errors import DataError
+from bslbench.files import replacing
 
 DEPTH = 100
 """Ranks are kept down to here; every metric at any cut-off up to it follows from them."""
@@ -51,17 +50,8 @@ class Ranks:
 
     def save(self, path: Path) -> None:
         """Write to `path` (.npz, no pickle), whole or not at all; equal ranks give equal bytes."""
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with replacing(path) as file:
+            np.savez_compressed(file, **{f.name: getattr(self, f.name) for f in fields(self)})
 
     @classmethod
     def load(cls, path: Path) -> "Ranks":

@@ -41,6 +41,11 @@ def jit_in_order(function: Kernel) -> Kernel:
     return _compiled(function, fastmath={"contract"})
 
 
+def jit_strictly(function: Kernel) -> Kernel:
+    """Compile for all threads, every operation as it is written."""
+    return _compiled(function, fastmath=False)
+
+
 def jit_alone(function: Kernel) -> Kernel:
     """Compile for one thread: what is next depends on what was before."""
     return _compiled(function, fastmath=False, parallel=False)
@@ -55,7 +60,7 @@ def _compiled(function: Kernel, fastmath: bool | set[str], parallel: bool = True
     return cast(Kernel, compiled)
 
 
-FILES = sorted(Path(__file__).parent.glob("cpu*.py"))
+FILES = sorted(Path(__file__).parent.glob("*.py"))
 SOURCES = hashlib.sha256(b"".join(file.read_bytes() for file in FILES)).hexdigest()
 """Stands for the source of all kernels in numba's cache."""
 
@@ -64,7 +69,7 @@ inline = cast(Callable[[Kernel], Kernel], numba.njit(inline="always"))
 
 
 @inline
-def _mix(z: Any) -> Any:
+def mix(z: Any) -> Any:
     """The finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014): 64 bits to 64 mixed bits."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -128,9 +133,9 @@ def draw_grouped(
     half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
     for i in numba.prange(index.shape[0]):
         pairs = np.empty((n_neg + 1) // 2, np.uint64)  # of items, the earlier one below
-        stream = _mix(np.uint64(key) + np.uint64(i) * golden)
+        stream = mix(np.uint64(key) + np.uint64(i) * golden)
         for j in range(np.uint64(len(pairs))):
-            bits = _mix(stream + (np.uint64(2) * j + np.uint64(1)) * golden)
+            bits = mix(stream + (np.uint64(2) * j + np.uint64(1)) * golden)
             first = ((bits >> half) * np.uint64(n_items)) >> half
             second = ((bits & low) * np.uint64(n_items)) >> half
             pairs[j] = first | (second << half)

@@ -8,8 +8,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import I32, group_row, jit
-from bslbench.kernels.cpu import _mix as mix
+from bslbench.kernels.cpu import I32, group_row, jit, mix
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]

@@ -10,8 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, I32, inline, jit
-from bslbench.kernels.cpu import _mix as mix
+from bslbench.kernels.cpu import F32, I32, inline, jit, mix
 
 I64 = npt.NDArray[np.int64]
 

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bslbench.kernels.cpu import F32, jit, jit_in_order
-from bslbench.kernels.cpu import _mix as mix
+from bslbench.kernels.cpu import F32, jit, jit_in_order, mix
 
 Mask = npt.NDArray[np.bool_]
 

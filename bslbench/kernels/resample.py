@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import _mix as mix
+from bslbench.kernels.cpu import jit_strictly, mix
 
 F64 = npt.NDArray[np.float64]
 
@@ -34,9 +34,9 @@ def resampled_means(values: npt.ArrayLike, n_resamples: int, key: int) -> F64:
     return means
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@jit_strictly
 def _resample(values: F64, key: np.uint64, means: F64) -> None:
-    """Add up the rows as often as each is drawn; no fastmath, so that users are added in order."""
+    """Add up the rows as often as each is drawn, in the order of the users."""
     n_users, n_columns = values.shape
     golden = np.uint64(0x9E3779B97F4A7C15)
     for r in numba.prange(len(means)):

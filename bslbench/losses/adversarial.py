@@ -57,6 +57,7 @@ class AdvInfoNCE(SoftmaxLoss):
         "-p/tau + log(e^{p/tau} + K M sum_j delta_j e^{n_j/tau}), "
         "delta = softmax of the adversary's scores, K = neg_weight"
     )
+    counted = {"adv_every": "epochs"}
     source = "Zhang et al., AdvInfoNCE, NeurIPS 2023"
 
     user_hardness: nn.Parameter

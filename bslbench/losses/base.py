@@ -124,7 +124,8 @@ class Loss(nn.Module):
     A loss is called as ``loss(pos [B, K], neg [B, M], batch)`` and returns a scalar, the mean over
     the rows. Its constructor's arguments are its hyper-parameters. Optional hooks:
     ``setup(info: Setup)`` before the first step and ``on_epoch_start(users [n_users, d],
-    items [n_items, d], epoch)`` without gradient. Parameters of its own are trained by the same
+    items [n_items, d], epoch)`` without gradient, and ``rests(epoch)``, whether the loss leaves the
+    model alone in an epoch: L2 then does, too. Parameters of its own are trained by the same
     optimiser, at the run's learning rate or, by name, at those that ``learning_rates(lr)`` returns;
     with the parameters, buffers survive a resume.
     """
@@ -141,6 +142,8 @@ class Loss(nn.Module):
     """Default factor on the scores; None where a temperature takes its place."""
     order_free: ClassVar[bool] = False
     """Negatives are reduced symmetrically, so their columns may come in any order."""
+    logq: ClassVar[bool] = False
+    """Each negative counts by exp(n / tau), which is what the setting `logq` corrects."""
     graph_safe: ClassVar[bool] = False
     """May be captured in a CUDA graph."""
     space: ClassVar[dict[str, Any]] = {}
@@ -153,6 +156,8 @@ class Loss(nn.Module):
     counted: ClassVar[dict[str, Literal["epochs", "steps"]]] = {}
     """Which of its own hyper-parameters are counts of epochs or steps: what has to be shortened
     where the training is short."""
+    version: ClassVar[int] = 1
+    """Raised by a change that moves this loss's numbers; part of its cells' ids."""
     formula: ClassVar[str] = ""
     source: ClassVar[str] = ""
     """Paper, venue and year, and the equation where it is known; ends the class's docstring."""

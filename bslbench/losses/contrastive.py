@@ -12,7 +12,7 @@ TINY = 1e-12
 class CCL(Loss):
     """Cosine contrastive loss: positives to 1, negatives below a margin.
 
-    ``(1 - p) + w mean_j [n_j - margin]_+``, mean over rows.
+    ``[1 - p]_+ + w mean_j [n_j - margin]_+``, mean over rows.
 
     Parameters
     ----------

@@ -131,6 +131,7 @@ class DCL(SoftmaxLoss):
     True
     """
 
+    logq = True
     space = {"tau": TAU, "tau_plus": ("log", 1e-4, 0.1)}
     formula = (
         "-p/tau + log(exp(p/tau) + M g), "

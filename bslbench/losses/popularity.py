@@ -62,6 +62,7 @@ class BC(Loss):
     order_free = True
     space = {"tau": TAU, "tau_pop": TAU}
     counted = {"warmup": "epochs"}
+    version = 2  # 1 let L2 move the model during the warm-up
     formula = (
         "(1-w) SSM(cos(angle(u,i) + M), n_j; tau), M = 1 - sigma(u_b i_b), "
         "u_b and i_b by degree, from w SSM(tau_pop) over the first epochs"
@@ -96,11 +97,15 @@ class BC(Loss):
             table = normal_table(len(known), POPULARITY_DIM, draws, info.device)
             self.register_parameter(f"{side}_table", table)
 
+    def rests(self, epoch: int) -> bool:
+        """Tell whether the popularity branch trains alone."""
+        return epoch < self.warmup
+
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch) -> Tensor:
         """Return the loss of scores pos [B, 1], neg [B, M] and the batch's ids."""
         user_degrees, item_degrees = self.user_group[batch.users], self.item_group[batch.items]
         users = embedding(user_degrees, self.user_table)  # [B, 64]
-        if int(batch.epoch) < self.warmup:
+        if self.rests(int(batch.epoch)):
             assert batch.neg_items is not None
             # All degrees of items at once: no [B, M, 64] of the negatives'.
             scores = normalize(users) @ normalize(self.item_table).T

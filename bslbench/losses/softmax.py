@@ -39,6 +39,7 @@ class SL(SoftmaxLoss):
     tensor(-1.)
     """
 
+    logq = True
     formula = "-p/tau + log mean_j exp(n_j/tau)"
     source = "Wu et al., BSL, ICDE 2024, Eq. for SL"
     status = "verified"
@@ -70,6 +71,7 @@ class SSM(SoftmaxLoss):
     tensor(0.6931)
     """
 
+    logq = True
     formula = "-p/tau + log(exp(p/tau) + sum_j exp(n_j/tau))"
     source = "Wu et al., On the Effectiveness of Sampled Softmax Loss, TOIS 2024"
 
@@ -108,6 +110,7 @@ class BSL(SoftmaxLoss):
     True
     """
 
+    logq = True
     space = {"tau": TAU, "tau_pos": TAU}
     formula = "-(tau_pos/tau) log mean_k exp(p_k/tau_pos) + rho log mean_j exp(n_j/tau)"
     source = "Wu et al., BSL, ICDE 2024, Eq. for BSL, divided by tau"
@@ -148,6 +151,7 @@ class BSLReweight(SoftmaxLoss):
     tensor(0.)
     """
 
+    logq = True
     space = {"tau": TAU, "rho": RHO}
     formula = "-p/tau + rho log mean_j exp(n_j/tau)"
     source = "published code of BSL, ICDE 2024, mode reweight"
@@ -185,6 +189,7 @@ class SLShift(SoftmaxLoss):
     tensor(-1.)
     """
 
+    logq = True
     space = {"tau": TAU, "rho": RHO}
     formula = "-p/tau + log mean_j exp(n_j/tau) + (rho - 1) mean_j n_j/tau"
     source = "bslbench, a control for bsl_reweight"
@@ -215,6 +220,7 @@ class BSLInBatch(SoftmaxLoss):
         Weight of the negatives' part, the published code's ``temperature_2``.
     """
 
+    logq = True
     space = {"tau": TAU, "rho": RHO}
     formula = "-log mean_{rows of the same user} exp(p/tau) + rho log mean_j exp(n_j/tau)"
     source = "published code of BSL, ICDE 2024, mode multi"

@@ -125,7 +125,7 @@ class AdapTau(SoftmaxLoss):
             for u, i in zip(*(torch.split(ids, CHUNK) for ids in self.pairs), strict=True)
         ]
         positives = math.fsum(torch.stack(sums).tolist()) / len(self.pairs[0])
-        everything = (users[self.active] @ items.mean(0)).double()
+        everything = (users[self.active] * items.mean(0)).sum(1).double()
         return positives - math.fsum(everything.tolist()) / len(everything)
 
     def forward(self, pos: Tensor, neg: Tensor, batch: Batch) -> Tensor:

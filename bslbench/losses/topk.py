@@ -11,7 +11,9 @@ from bslbench.losses.base import Batch, Setup, check_positive
 from bslbench.losses.softmax import TAU, SoftmaxLoss
 
 BLOCK = 1024
-"""Users scored at a time."""
+"""Users scored at a time, at most."""
+BLOCK_SCORES = 2**25
+"""Scores made at a time, 128 MiB."""
 
 
 class SLatK(SoftmaxLoss):
@@ -153,10 +155,11 @@ class Talos(SoftmaxLoss):
 
 def kth_scores(users: Tensor, items: Tensor, k: int) -> Tensor:
     """Return each user's k-th highest product with the items [I, d], [n_users]; -inf if k > I."""
-    indptr, nothing = np.zeros(BLOCK + 1, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    block = min(BLOCK, max(16, BLOCK_SCORES // len(items) // 16 * 16))
+    indptr, nothing = np.zeros(block + 1, dtype=np.int64), np.zeros(0, dtype=np.int32)
     ids = np.arange(len(items), dtype=np.int32)
     best = []
-    for rows in torch.split(users, BLOCK):
+    for rows in torch.split(users, block):
         # With 1 to 3 rows for a thread BLAS takes another way, and the last bits would depend on
         # the number of threads: so fill up to a multiple of 16 rows.
         scores = pad(rows, (0, 0, 0, -len(rows) % 16)) @ items.T

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from bslbench.catalog import PLAIN_NAME, FileSpec, Split, packaged, packaged_at, read_catalog
 from bslbench.data.ids import Ids
 from bslbench.data.load import SPLITS
-from bslbench.engine.store import locked, write_atomically, writing
 from bslbench.errors import ConfigError
+from bslbench.files import locked, write_atomically, writing
 from bslbench.own.catalog_file import entry_text, with_entry
 from bslbench.own.folders import in_place_of
 from bslbench.own.gather import Columns, Gathered, core, distinct, gather

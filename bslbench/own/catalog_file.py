@@ -18,8 +18,9 @@ def with_entry(text: str, name: str, entry: str, where: str) -> str:
     """
     before = _parsed(text, where)
     if name in before:
-        text = "".join(_without(text.splitlines(keepends=True), name))
-    text = text + "\n" * (bool(text) and not text.endswith("\n")) + "\n" * bool(text) + entry
+        text = "".join(_replaced(text.splitlines(keepends=True), name, entry))
+    else:
+        text += "\n" * (bool(text) and not text.endswith("\n")) + "\n" * bool(text) + entry
     others = {key: value for key, value in before.items() if key != name}
     with suppress(ConfigError):
         after = _parsed(text, where)
@@ -35,16 +36,27 @@ def _parsed(text: str, where: str) -> dict[str, object]:
         raise ConfigError(f"{where}: not valid TOML: {error}") from error
 
 
-def _without(lines: list[str], name: str) -> list[str]:
-    """Return the lines but those of the tables ``[name]`` and ``[name.*]``."""
-    kept, inside = [], False
+def _replaced(lines: list[str], name: str, entry: str) -> list[str]:
+    """Return the lines with `entry` where the tables ``[name]`` and ``[name.*]`` were.
+
+    Comments and blank lines at their end stay: they are of what follows.
+    """
+    kept: list[str] = []
+    last: list[str] = []  # comments and blank lines since a table's last value
+    inside = placed = False
     for line in lines:
         if line.lstrip().startswith("["):
             with suppress(tomllib.TOMLDecodeError):  # a line of a value may begin like a header
                 inside = name in tomllib.loads(line)
         if not inside:
-            kept.append(line)
-    return kept
+            kept += [*last, line]
+            last = []
+        elif not placed:
+            kept.append(entry)
+            placed = True
+        else:
+            last = [*last, line] if not line.strip() or line.lstrip().startswith("#") else []
+    return [*kept, *last] if placed else [*kept, entry]
 
 
 def entry_text(

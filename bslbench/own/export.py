@@ -15,8 +15,8 @@ from scipy.sparse import csr_array
 from bslbench.data.ids import Ids
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import SPLITS
-from bslbench.engine.store import writing
 from bslbench.errors import ConfigError, DataError
+from bslbench.files import writing
 from bslbench.own.folders import in_place_of
 
 Format = Literal["parquet", "recbole", "lenskit"]

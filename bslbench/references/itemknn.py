@@ -8,6 +8,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from bslbench import memory
 from bslbench.data.interactions import Interactions
 from bslbench.errors import ConfigError
 from bslbench.evaluation.ranking import BLOCK_SCORES, Scorer, tie_order
@@ -62,8 +63,14 @@ class ItemKNN(Reference):
         if self.similarity not in known:
             raise ConfigError(f"similarity is one of {', '.join(known)}, not '{self.similarity}'")
 
+    def n_bytes(self, n_users: int, n_items: int) -> int:
+        """Return what neighbours, weights and the matrix of them take at their peak, 40 k I."""
+        return 40 * min(self.k, n_items) * n_items
+
     def fit(self, data: Interactions, seed: int) -> Scorer:
         """Return the scorer; memory and time grow with k I and the interactions, not with I^2."""
+        n_bytes = self.n_bytes(data.n_users, data.n_items)
+        memory.require(n_bytes, f"ItemKNN of {self.k:,} neighbours of {data.n_items:,} items")
         neighbours, weights = self.nearest(data)  # (I, k) each
         degrees = torch.from_numpy(data.item_degrees).float()
         base = torch.zeros(data.n_items)

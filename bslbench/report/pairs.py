@@ -16,14 +16,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from bslbench.engine.store import Store, csv_text, write_atomically
-from bslbench.errors import ConfigError, DataError, StoreError
+from bslbench.engine.store import Store, csv_text
+from bslbench.errors import ConfigError, DataError, InUse, StoreError
 from bslbench.evaluation.metrics import METRICS, parse_metric
 from bslbench.evaluation.statistics import RESAMPLES, Word, holm
+from bslbench.files import locked, write_atomically
 from bslbench.report.compare import BEST, baselines
 from bslbench.report.parts import in_order
 from bslbench.report.results import Key, Results, Run
 from bslbench.report.significance import Comparison, compare
+
+PATIENCE = 5.0
+"""Seconds to wait for whoever writes the grid's tables."""
 
 METHOD = 1
 """Raised when equal values would be compared otherwise; what was kept is then made anew."""
@@ -257,7 +261,8 @@ def _write(path: Path, lines: Sequence[Compared]) -> None:
     rows = [_row(line) for line in order]
     text = csv_text(COLUMNS, rows)
     if rows and not (path.exists() and path.read_text("utf-8") == text):
-        with suppress(StoreError):  # results that may only be read can still be shown
+        # Results that may only be read, or are being written to, can still be shown.
+        with suppress(StoreError, InUse), locked(path.parent, PATIENCE):
             write_atomically(path, text)
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from bslbench.engine.executors import WHOLE
 from bslbench.engine.race.heats import Heat, Means
 from bslbench.engine.race.plan import PLANNED_SEEDS
 from bslbench.engine.race.record import SEEDS, Record
 from bslbench.engine.race.stages import Promoted, Stage, Tuned
+from bslbench.engine.running import WHOLE
 from bslbench.errors import RunFailed
 
 AGAIN = 2

@@ -7,8 +7,8 @@ from pathlib import Path
 from time import monotonic
 
 from bslbench.engine.jobs import Executor, Job, Listener, Stop
-from bslbench.engine.store import write_atomically
 from bslbench.errors import DataError
+from bslbench.files import write_atomically
 
 KEEP_EVERY = 2.0
 """Seconds between two writes of the clock: what a killed process takes with it uncounted."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from bslbench.config import Cell
-from bslbench.engine.executors import run_grid
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
 from bslbench.engine.race.clock import OutOfTime
@@ -15,6 +14,7 @@ from bslbench.engine.race.ladder import study
 from bslbench.engine.race.plan import LEAST_SEEDS, makespan
 from bslbench.engine.race.record import SEEDS, Record
 from bslbench.engine.race.stages import run_seconds
+from bslbench.engine.running import run_grid
 from bslbench.engine.store import Run, Store
 from bslbench.engine.tuning.space import Params
 from bslbench.errors import RunFailed

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from bslbench.engine import executors
+from bslbench.engine import running
 from bslbench.engine.inputs import Options
 from bslbench.engine.race.clock import Timed
 from bslbench.engine.race.ladder import Rung
@@ -41,7 +41,7 @@ class Means:
     options: Options
     budget: float
     watch_trials: Callable[[], AbstractContextManager[tuning.Watcher]]
-    watch_runs: Callable[[Mapping[str, str]], AbstractContextManager[executors.Watcher]]
+    watch_runs: Callable[[Mapping[str, str]], AbstractContextManager[running.Watcher]]
 
 
 @dataclass(frozen=True)

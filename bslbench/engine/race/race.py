@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bslbench.engine.executors import stopping
 from bslbench.engine.race.climb import AGAIN, climb
 from bslbench.engine.race.finals import Final, Finals, run_finals
 from bslbench.engine.race.heats import Heat, Means
@@ -19,6 +18,7 @@ from bslbench.engine.race.plan import (
 )
 from bslbench.engine.race.record import Record
 from bslbench.engine.race.yields import write_deployed, write_evaluated
+from bslbench.engine.running import stopping
 from bslbench.engine.store import Run
 
 SLACK = 1.1

@@ -9,8 +9,8 @@ from pydantic import Field
 from bslbench.config import Strict
 from bslbench.engine.race.ladder import Race
 from bslbench.engine.race.plan import Plan
-from bslbench.engine.store import write_atomically
 from bslbench.errors import ConfigError, DataError
+from bslbench.files import write_atomically
 
 SEEDS = "seeds"
 """The phase after the rungs, ``rung-0`` and so on: the final runs."""

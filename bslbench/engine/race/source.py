@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from bslbench.engine.store import write_atomically
 from bslbench.errors import ConfigError, DataError
+from bslbench.files import write_atomically
 from bslbench.own.add import Own, check_name, place_of, prepare, write
 from bslbench.own.gather import Columns
 

@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Protocol
 
 from bslbench.config import Cell
-from bslbench.engine.executors import Part, run_grid
 from bslbench.engine.pruning import past
 from bslbench.engine.race.clock import OutOfTime
 from bslbench.engine.race.cost import OVERHEAD
@@ -17,6 +16,7 @@ from bslbench.engine.race.heats import Heat, Means
 from bslbench.engine.race.ladder import entered, study
 from bslbench.engine.race.plan import MORE_FIRST, makespan
 from bslbench.engine.race.record import Record
+from bslbench.engine.running import Part, run_grid
 from bslbench.engine.store import Store
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger, Trial

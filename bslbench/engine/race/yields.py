@@ -78,6 +78,7 @@ them: there is nothing left to measure them on. `evaluated/` has been measured.
     user_ids, item_ids = called(data, options)
     model = Embeddings(users, items, user_ids, item_ids, everything(data), about)
     model.write(folder, readme)
+    state.file("state.pt").unlink(missing_ok=True)
 
 
 def _what(cell: Cell) -> str:

@@ -15,11 +15,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from bslbench.config import Scalar, read_toml
-from bslbench.engine.store import locked, write_atomically
 from bslbench.engine.tuning.contenders import Contender, record
 from bslbench.engine.tuning.space import Space
 from bslbench.engine.tuning.study import Study, as_toml, merged
 from bslbench.errors import ConfigError
+from bslbench.files import locked, write_atomically
 
 State = Literal["complete", "pruned", "failed"]
 

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bslbench.config import Grid
-from bslbench.engine.store import csv_text, locked, write_atomically
+from bslbench.engine.store import csv_text
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import COLUMNS, Trial
 from bslbench.engine.tuning.proposals import best_of, widened
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError, RunFailed
+from bslbench.files import locked, write_atomically
 from bslbench.noise import Noise
 
 TUNED = "tuned.toml"

@@ -8,10 +8,10 @@ from time import monotonic, sleep
 from typing import Protocol
 
 from bslbench.config import Cell
-from bslbench.engine.executors import LOOK_EVERY, stopping
 from bslbench.engine.inputs import DEFAULTS, Options
 from bslbench.engine.jobs import Executor, Job, Result
 from bslbench.engine.pruning import past
+from bslbench.engine.running import LOOK_EVERY, stopping
 from bslbench.engine.store import Store
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger, State, Trial

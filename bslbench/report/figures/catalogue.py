@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bslbench.data.load import load
-from bslbench.engine.store import writing
 from bslbench.errors import ConfigError, DataError, suggest
+from bslbench.files import writing
 from bslbench.report.figures.best_of import best_of
 from bslbench.report.figures.chart import Chart, Nothing
 from bslbench.report.figures.contrasts import contrast_bars

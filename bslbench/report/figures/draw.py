@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bslbench.engine.store import write_atomically
 from bslbench.errors import ConfigError
+from bslbench.files import write_atomically
 from bslbench.report.figures.chart import Chart, Panel, Series
 
 if TYPE_CHECKING:
