@@ -112,6 +112,7 @@ def evaluate(
         table = validated(Grid, {"name": grid or "adhoc"}, "--grid").name
         cell = external_cell(row, made, loaded, selection.value)
         store = Store(results)
+        store.check_joins(table, cell)
         run_cell(cell, store, Options(data, known), ranker=made)
         store.add_to_grid(table, cell)
         _show(cell.id, Ranks.load(store.run(cell.id).file("ranks.npz")), cutoffs, metric)

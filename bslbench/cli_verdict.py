@@ -38,5 +38,7 @@ def verdict(
     if write:
         write_atomically(write, page(found))
         return
-    for table in (summary_table(found), details_table(found)):
+    details = details_table(found)
+    tables = [details] if fmt is Format.csv else [summary_table(found), details]
+    for table in tables:  # CSV is one table, with the verdict beside each place
         print(render(table, fmt.value), end="")

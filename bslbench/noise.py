@@ -12,9 +12,13 @@ Labels = Literal["clean", "same"]
 NOISES = ("pos", "pos_popular", "pos_published", "neg", "fneg")
 """What `Noise.parse` reads; the first three are one field and its kind."""
 
-COLUMNS = frozenset(
-    ("noise_pos", "noise_neg", "noise_fneg", "noise_kind", "noise_hidden", "valid_noise")
-)
+RARELY: dict[str, bool | str] = {
+    "noise_kind": "uniform",
+    "noise_hidden": False,
+    "valid_noise": "clean",
+}
+"""What `Noise.flat` gives only where it is something else."""
+COLUMNS = frozenset(("noise_pos", "noise_neg", "noise_fneg", *RARELY))
 """All that `Noise.flat` may give."""
 
 
@@ -130,8 +134,8 @@ class Noise(BaseModel):
             "noise_fneg": self.fneg or 0.0,
         }
         rarely = {
-            "noise_kind": ("uniform", self.kind),
-            "noise_hidden": (False, self.fneg is not None),
-            "valid_noise": ("clean", self.labels),
+            "noise_kind": self.kind,
+            "noise_hidden": self.fneg is not None,
+            "valid_noise": self.labels,
         }
-        return columns | {name: value for name, (usual, value) in rarely.items() if value != usual}
+        return columns | {name: value for name, value in rarely.items() if value != RARELY[name]}

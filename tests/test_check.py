@@ -61,6 +61,21 @@ def test_a_baseline_file_reads_back_as_it_was(base, tmp_path):
     assert Baseline.read(tmp_path / "base.toml").toml() == base.toml()
 
 
+def test_kinds_of_noise_are_groups_of_their_own(tmp_path):
+    noisy = {"noise_pos": 0.2, "noise_neg": 1.0, "noise_fneg": 0.0}
+    common = {"protocol": 1, "fingerprint": "f" * 64}
+    scored = []
+    kinds = {0.2: {}, 0.1: {"noise_kind": "popular"}, 0.15: {"valid_noise": "same"}}
+    for mean, kind in kinds.items():
+        for seed, value in enumerate(values(mean, 0.001, 10)):
+            scored.append((cell("sl", seed, **common, **kind, **noisy), {"Recall@20": value}))
+    for order in (scored, scored[::-1]):
+        write(tmp_path / str(order is scored), order)
+        loaded = Results.load(tmp_path / str(order is scored), "trial")
+        found = check(loaded, baseline_of(loaded, "Recall@20"), FILE)
+        assert [f.state for f in found] == ["fine"] * 3 and {f.change for f in found} == {0}
+
+
 def test_an_equal_run_is_fine_and_a_lower_one_is_worse(base, tmp_path):
     same = store(tmp_path, grid="same", sl=values(0.2, 0.002, 5), bpr=values(0.1, 0.001, 5))
     found = check(same, base, FILE)

@@ -88,7 +88,8 @@ def test_relative_loss_and_slope_are_paired_by_seed(tmp_path: Path) -> None:
         *["clean"] * 2,
         *["pos=0.2"] * 2,
         "pos=0.4",
-        *["slope over pos"] * 2,
+        "slope over pos at 0, 0.2, 0.4",
+        "slope over pos at 0, 0.2",
     ]
     assert column(table, "loss") == ["sl", "bpr", "sl", "bpr", "sl", "sl", "bpr"]
     assert column(table, "Recall@20")[:5] == pytest.approx([0.3, 0.4, 0.15, 0.4, 0.125])
@@ -101,7 +102,25 @@ def test_relative_loss_and_slope_are_paired_by_seed(tmp_path: Path) -> None:
     assert slopes[0].value == pytest.approx(np.mean(by_seed))
     assert slopes[0].sd == pytest.approx(np.std(by_seed, ddof=1))
     assert slopes[1].value == pytest.approx(0, abs=1e-12)
-    assert slopes[1].place == 1 and slopes[0].place == 2
+    assert slopes[1].place == slopes[0].place == 1  # over other levels: no match for each other
+
+
+def test_a_slope_is_of_seeds_that_have_every_level(tmp_path: Path) -> None:
+    recalls = [
+        line(value, loss, seed, **({"noise_pos": r} if r else {}))
+        for loss, factor in (("sl", 1.0), ("bpr", 2.0))
+        for seed, levels in ((0, (0, 0.1, 0.4)), (1, (0, 0.1)))
+        for r, value in zip((0, 0.1, 0.4), (0.4, 0.38, 0.4 - 0.1 * factor), strict=True)
+        if r in levels
+    ]
+    store(tmp_path, recalls)
+    table = robustness_table(tmp_path, "trial")
+    assert column(table, "noise")[-2:] == ["slope over pos"] * 2
+    assert column(table, "seeds")[-2:] == ["1", "1"]
+    slopes = [row[table.column("slope")] for row in table.rows[-2:]]
+    assert [entry.place for entry in slopes] == [1, 2]
+    logs = np.log([0.4, 0.38, 0.3])
+    assert slopes[0].value == pytest.approx(np.polyfit([0, 0.1, 0.4], logs, 1)[0])
 
 
 def test_negatives_are_sloped_over_their_share_of_false_ones(tmp_path: Path) -> None:
@@ -388,8 +407,9 @@ def test_contrasts_were_fixed_and_the_rest_is_exploratory(tmp_path: Path) -> Non
     gains = [row[table.column("vs sl")] for row in table.rows[1:3]]
     assert made.x_names == ("rho alone", "pooling alone", "both")
     assert (list(bars.x), list(bars.y)) == ([0, 1], pytest.approx([100 * g.value for g in gains]))
-    widths = [gain.interval[1] - gain.interval[0] for gain in gains]
-    assert list(bars.error) == pytest.approx([50 * width for width in widths])
+    for reach, bound in zip(bars.error, (0, 1), strict=True):  # down and up
+        reaches = [100 * abs(gain.interval[bound] - gain.value) for gain in gains]
+        assert list(reach) == pytest.approx(reaches)
     assert "rho=1.1" in column(table, "settings")[1] and "rho=1.0" in column(table, "settings")[2]
     found = dict(zip(column(table, "contrast"), table.rows, strict=True))
     index = table.column("vs sl")

@@ -4,6 +4,7 @@ import pytest
 
 from bslbench.errors import ConfigError
 from bslbench.report.compare import with_baseline
+from bslbench.report.long_table import long_table
 from bslbench.report.main_table import main_table
 from bslbench.report.table import Column, Entry, Table
 from tests.stores import cell, popularity, seeds, write
@@ -26,6 +27,24 @@ def test_each_backbone_has_its_own_baseline(tmp_path) -> None:
     table = main_table(tmp_path, "trial", METRICS)
     # popularity: no one baseline; lightgcn: (0.3 - 0.4) / 0.4; mf: (0.18 - 0.15) / 0.15
     assert improvements(table, "bpr") == ["-", "baseline", -0.25, "baseline", 0.2]
+
+
+def test_rows_are_compared_with_what_they_compete_with(tmp_path) -> None:
+    scored = seeds([0.4], "bpr", dataset="gowalla") + seeds([0.5], "sl", dataset="gowalla")
+    scored += seeds([0.2], "bpr") + seeds([0.1], "sl") + seeds([0.05], "mse", dataset="lastfm")
+    write(tmp_path, scored)
+    table = long_table(tmp_path, "trial", METRICS)
+    for baseline, expected in (
+        ("bpr", {("gowalla", "sl"): 0.25, ("yelp2018", "sl"): -0.5, ("lastfm", "mse"): "-"}),
+        ("best", {("gowalla", "bpr"): -0.2, ("yelp2018", "sl"): -0.5}),
+    ):
+        made = with_baseline(table, baseline)
+        at = [made.column(name) for name in ("dataset", "loss", f"vs {baseline}")]
+        found = {(row[at[0]].text, row[at[1]].text): row[at[2]] for row in made.rows}
+        said = {place: e.text if e.value is None else e.value for place, e in found.items()}
+        rest = {place: value for place, value in said.items() if value != "baseline"}
+        assert rest == {place: pytest.approx(value) for place, value in expected.items()}
+        assert "with the same dataset" in made.notes[-1] or "backbone and dataset" in made.notes[-1]
 
 
 def test_one_baseline_serves_the_references_and_a_reference_serves_all(tmp_path) -> None:

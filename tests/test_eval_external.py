@@ -192,6 +192,22 @@ def test_a_named_one_joins_the_grid_and_stays_there(bslbench: Command, data: Int
     assert code == 0 and "2 cells: 2 done" in out
 
 
+def test_what_cannot_be_compared_with_a_grid_does_not_join_it(
+    bslbench: Command, data: Interactions
+) -> None:
+    train = ["train", "--dataset", SMALL, "--reference", "popularity", "--name", "mine"]
+    write(Path("pop.csv"), [["user", "item", "rank"], *popularity_lists(data)])
+    asked = ["eval", "--lists", "pop.csv", "--dataset", SMALL, "--name", "pop", "--grid", "mine"]
+    for option, value, said in (
+        ("--eval-users", "20", "grid 'mine' has eval_users 20 on"),
+        ("--selection", "test", "grid 'mine' has selection test on"),
+    ):
+        assert bslbench(*train, option, value)[0] == 0
+        code, out, err = bslbench(*asked)
+        assert (code, out) == (2, "") and said in err and "name another --grid" in err
+    assert bslbench(*asked, "--selection", "test")[0] == 0
+
+
 def per_user_recall(ranks: Ranks) -> float:
     hits = (ranks.ranks > 0) & (ranks.ranks <= 20)
     counts = np.add.reduceat(hits, ranks.indptr[:-1])

@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from matplotlib.colors import to_rgb
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
+from bslbench.data.interactions import Interactions
 from bslbench.data.splits import hold_out
 from bslbench.errors import ConfigError
 from bslbench.report.best import chosen
@@ -107,7 +109,13 @@ def test_settings_of_fewer_seeds_stand_for_nothing(tmp_path) -> None:
 
 
 def test_a_damaged_run_costs_the_figures_that_need_it(tmp_path) -> None:
-    scored = seeds([0.1, 0.2], "sl", score_train="cosine", score_test="cosine")
+    scored = seeds(
+        [0.1, 0.2],
+        "sl",
+        score_train="cosine",
+        score_test="cosine",
+        fingerprint=tiny().fingerprint,
+    )
     write(tmp_path, scored)
     folder = tmp_path / "runs" / ids(scored)[0]
     folder.mkdir(parents=True)
@@ -268,7 +276,8 @@ def test_scores_of_pairs_against_plain_loops(tmp_path) -> None:
 
 
 def test_score_distributions_of_the_runs_with_a_model(tmp_path) -> None:
-    scored = seeds([0.1, 0.2], "sl", dataset="tiny", score_test="inner")
+    made_on = {"dataset": "tiny", "score_test": "inner", "fingerprint": tiny().fingerprint}
+    scored = seeds([0.1, 0.2], "sl", **made_on)
     write(tmp_path, scored)
     results = Results.load(tmp_path, "trial")
     with pytest.raises(Nothing, match="train with --save-model"):
@@ -279,6 +288,15 @@ def test_score_distributions_of_the_runs_with_a_model(tmp_path) -> None:
     save_file(tables, folder / "model.safetensors")
     made = chart(results, "scores", load=lambda name: tiny())
     assert list(lines(made)) == ["train pairs", "test pairs", "other pairs"]
+    other = replace(tiny(), fingerprint="other")
+    with pytest.raises(Nothing, match="tiny is no longer the data that"):
+        chart(results, "scores", load=lambda name: other)
+
+    def unknown(name: str) -> Interactions:
+        raise ConfigError(f"no dataset named '{name}'")
+
+    _, reasons = available(results, load=unknown)
+    assert reasons["scores"] == "no dataset named 'tiny'"
 
 
 def test_what_a_grid_has_and_why_not_the_rest(tmp_path) -> None:

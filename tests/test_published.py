@@ -1,5 +1,7 @@
 """Published figures beside ours."""
 
+import re
+
 import pytest
 
 from bslbench.backbones import BACKBONES
@@ -145,6 +147,9 @@ def test_a_wrong_file_is_named(tmp_path, figures) -> None:
         read_published("publisht")
     figures.write_text(FIGURES.replace('source = "log"', 'source = "lag"'))
     with pytest.raises(ConfigError, match=r"figures\.toml: no source named 'lag'"):
+        read_published(str(figures))
+    figures.write_text(re.sub(r'("Recall@20" = )[0-9.]+', r"\g<1>0", FIGURES))
+    with pytest.raises(ConfigError, match=r"Recall@20: Input should be greater than 0"):
         read_published(str(figures))
     figures.write_text(FIGURES.replace("NDCG@20", "NDGC@20"))
     with pytest.raises(ConfigError, match="no metric named 'NDGC'"):

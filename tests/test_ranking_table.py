@@ -46,6 +46,17 @@ def test_ranks_by_hand(tmp_path) -> None:
     assert "6 places" in note and "p 0.042 " in note
 
 
+def test_splits_of_one_dataset_are_one_place(tmp_path) -> None:
+    clear = {"sl": 0.5, "bpr": 0.4, "mse": 0.3}
+    turned = {"sl": 0.3, "bpr": 0.4, "mse": 0.5}
+    splits = [("movielens-1m?resplit=" + str(n), "mf") for n in range(1, 6)]
+    store(tmp_path, [clear] * 4 + [turned, turned], [*splits, ("yelp2018", "mf")])
+    table = ranking_table(tmp_path, "trial", ["Recall@20"])
+    assert "Recall@20: too few to rank: 2 of at least 6 places" in table.notes
+    # Ranks of sl: (1 + 1 + 1 + 1 + 3) / 5 on MovieLens, 3 on Yelp.
+    assert entries(table)["sl"][0] == pytest.approx((7 / 5 + 3) / 2)
+
+
 def test_few_places_and_gaps_are_said(tmp_path) -> None:
     clear = {"sl": 0.5, "bpr": 0.4, "mse": 0.3}
     store(tmp_path, [clear] * 5 + [{"sl": 0.5, "bpr": 0.4}])

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -17,7 +18,7 @@ from bslbench.report import pairs
 from bslbench.report.compare import with_baseline
 from bslbench.report.main_table import main_table
 from bslbench.report.pairs import significance
-from bslbench.report.results import Results
+from bslbench.report.results import Key, Results
 from bslbench.report.significance import compare, compare_values
 from bslbench.report.significance_table import significance_table, with_significance
 from tests.stores import cell, popularity, write
@@ -180,10 +181,13 @@ def test_other_baselines_stay_until_they_are_no_longer_true(store):
     found_in(store, ["Recall@20"], "bpr")
     assert {row["baseline"] for row in kept_rows(store)} == {"best", "bpr"}
     path = store / "trial" / "metrics.csv"
-    sl = cell("sl", 1)["id"]
-    lines = path.read_text().splitlines(keepends=True)
-    changed = [line.replace(",0.", ",0.9") if f"{sl}," in line else line for line in lines]
-    path.write_text("".join(changed))
+    sl = cell("sl", 1)
+    _, values = keep(store, sl, ranked(sl, 0.7))  # trained again, to another result
+    text = path.read_text()
+    for name, value in values.items():
+        head = f"{sl['id']},yelp2018,test,{name.replace('@', ',')},,"
+        text = re.sub(re.escape(head) + r".*", head + str(value), text)
+    path.write_text(text)
     assert len(found_in(store, ["NDCG@20"]).compared) == 3
     assert {(row["baseline"], row["metric"]) for row in kept_rows(store)} == {("best", "NDCG@20")}
 
@@ -204,11 +208,21 @@ def test_without_ranks_nothing_is_compared_and_that_is_said(store):
     found = found_in(store)
     assert found.lacking == 2 and len(found.compared) == 4
     table = significance_table(store, "trial")
-    assert table.problems[0] == "not compared: 2 of 6 pairs, whose ranks are not under runs"
+    gone = "not compared: 2 of 8 pairs, whose ranks are not under runs, or not those of this table"
+    few = "not compared: 2 of 8 pairs, without two seeds in common"
+    assert table.problems[:2] == (gone, few)
     shutil.rmtree(store / "runs")
     (store / "trial" / "significance.csv").unlink()
     made = with_significance(main_table(store, "trial"), found_in(store))
-    assert made.notes[-1] == "differences are not tested: the ranks of the runs are not under runs"
+    assert made.notes[-1].startswith("differences are not tested: the ranks of the runs are not")
+
+
+def test_ranks_of_another_machine_are_no_ranks_of_this_table(store):
+    other = cell("bpr", 2)
+    keep(store, other, ranked(other, 0.5))  # the same cell, to another result
+    found = found_in(store)
+    assert found.lacking == 2 and not found.of("yelp2018", "Recall@20", Key("mf", "bpr"))
+    assert len(found.compared) == 4
 
 
 def test_a_damaged_file_is_an_error_that_names_it(store):
@@ -257,7 +271,9 @@ def test_beside_a_baseline_stand_interval_and_mark(store):
 def test_one_seed_is_not_tested(tmp_path):
     write(tmp_path, group(tmp_path, "sl", 0.5, [0])[0] + group(tmp_path, "bpr", 0.4, [0])[0])
     made = with_significance(main_table(tmp_path, "trial"), found_in(tmp_path))
-    assert made.notes[-1] == "differences are not tested: no two rows have two seeds in common"
+    assert made.notes[-1] == (
+        "differences are not tested: no row has two seeds in common with the best of the column"
+    )
     assert not (tmp_path / "trial" / "significance.csv").exists()
     assert set(marks(made).values()) == {""}
 

@@ -222,7 +222,9 @@ def test_selection_on_test_is_stamped(tmp_path):
         text = render(table, fmt, width=200)
         assert "SELECTION ON TEST: best epoch picked on test: to compare with published" in text
         assert "selection on valid" not in text
-    assert next(csv.DictReader(io.StringIO(render(table, "csv"))))["selection"] == "test"
+    row = next(csv.DictReader(io.StringIO(render(table, "csv"))))
+    assert row["selection"] == "test" and row["stamp"].startswith("SELECTION ON TEST")
+    assert row["stamp"] == table.stamp
 
 
 def test_footer_says_what_the_table_was_made_from(tmp_path):

@@ -1,5 +1,7 @@
 """Claims judged by fixed rules, on stores in which each of them is true, false or unknown."""
 
+import csv
+import io
 import itertools
 import json
 import math
@@ -332,6 +334,22 @@ def test_only_runs_of_one_length_are_compared(lab):
     assert finding.state == "reversed" and finding.gain.value == pytest.approx(-0.25, abs=0.02)
 
 
+def test_a_length_that_lacks_the_loss_itself_does_not_stand_for_the_place(lab):
+    standard(lab, dataset="yelp2018", epochs=16, batch_size=4096)
+    for loss in OTHERS:  # more losses than at the other length, but not the claim's
+        lab.arm(loss, 0.2, epochs=40, batch_size=4096)
+    lab.arm("sl", 0.25, epochs=16, batch_size=4096)
+    one = of(lab.judged(), "accuracy")
+    assert [f.place.dataset for f in one.findings] == ["yelp2018", "movielens-1m"]
+    assert one.findings[1].missing == ("mse, bce and bpr: runs of one length",)
+    lab = Lab(lab.root, "other")
+    for loss in OTHERS:
+        lab.arm(loss, 0.2, epochs=40, batch_size=4096)
+    lab.arm("sl", 0.25, epochs=16, batch_size=4096).arm("bpr", 0.2, epochs=16, batch_size=4096)
+    [finding] = of(lab.judged("other"), "accuracy").findings
+    assert finding.missing == ("the best of mse, bce and bpr: runs of mse and bce",)
+
+
 def test_of_two_lengths_that_tell_the_better_one_counts(lab):
     standard(lab, sl=0.15, epochs=16, batch_size=4096)
     standard(lab, sl=0.25, epochs=40, batch_size=4096)
@@ -501,6 +519,15 @@ def test_the_command_and_its_page(lab, command, tmp_path):
     standard(lab, dataset="yelp2018").write()
     code, out, _ = command()
     assert code == 0 and "verdict by rules of version 1" in out and "holds" in out
+    code, out, _ = command("--format", "csv")
+    [first, *_] = rows = list(csv.DictReader(io.StringIO(out)))
+    assert code == 0 and len({tuple(row) for row in rows}) == 1
+    assert (first["claim"], first["verdict"], first["dataset"]) == (
+        "1 accuracy",
+        "holds",
+        "movielens-1m",
+    )
+    assert float(first["low"]) < float(first["gain"]) < float(first["high"])
     assert command("--grid", "lab", "--write", "findings.md")[:2] == (0, "")
     text = (tmp_path / "findings.md").read_text()
     assert "- **1, accuracy.** SL above the best of MSE, BCE, BPR (best by valid), Rec" in text

@@ -203,6 +203,25 @@ class Store:
             guests = [cell for cell in listed if cell.fields["backbone"] == EXTERNAL]
             self._write_grid(folder, name, [*cells, *guests])
 
+    def check_joins(self, name: str, cell: Cell) -> None:
+        """Raise a `ConfigError` if a grid's rows on the cell's dataset cannot be compared with it.
+
+        That is, if they are of other data, of another selection or evaluated on other users.
+        """
+        for other in _listed(self.root / name):
+            if other.fields["dataset"] != cell.dataset:
+                continue
+            for field, ours in (
+                ("fingerprint", cell.fingerprint),
+                ("selection", cell.selection),
+                ("eval_users", cell.eval_users),
+            ):
+                if (theirs := other.fields.get(field, 0)) != ours:
+                    raise ConfigError(
+                        f"grid '{name}' has {field} {theirs} on {cell.dataset}, this row {ours}: "
+                        "they cannot be compared; name another --grid"
+                    )
+
     def add_to_grid(self, name: str, cell: Cell) -> None:
         """Write a grid that is there, or a new one, with one cell more.
 

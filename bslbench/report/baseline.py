@@ -12,6 +12,7 @@ import bslbench
 from bslbench.config import Scalar, Strict, read_toml, validated
 from bslbench.errors import CannotTell, ConfigError
 from bslbench.evaluation.metrics import parse_metric
+from bslbench.noise import RARELY
 from bslbench.report.results import Key, Results
 
 BASELINE_SEEDS = 10
@@ -45,7 +46,8 @@ class Group(Strict):
 
     def changes(self, now: "Group") -> list[str]:
         """Return the settings that differ, as ``lr 0.01 -> 0.1``; those that one lacks are none."""
-        pairs = {k: (self.config[k], now.config[k]) for k in self.config if k in now.config}
+        before, after = RARELY | self.config, RARELY | now.config
+        pairs = {key: (before[key], after[key]) for key in before if key in after}
         return [f"{key} {old} -> {new}" for key, (old, new) in pairs.items() if old != new]
 
 

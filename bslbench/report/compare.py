@@ -21,18 +21,18 @@ def with_baseline(table: Table, baseline: str) -> Table:
         Any table with a column ``loss``.
     baseline
         A loss, or a loss with its settings where it has several rows, as in `baselines`; or
-        ``best``, the best row of each column with the same noise.
+        ``best``, the best row of each column with the same noise; among the rows that compete.
 
     Raises
     ------
     ConfigError
         If no row is the baseline, or several rows are that one could be compared with.
     """
-    names = [column.name for column in table.columns]
-    if "loss" not in names or not any(column.better for column in table.columns):
+    heads = [column.name for column in table.columns]
+    if "loss" not in heads or not any(column.better for column in table.columns):
         raise ConfigError(f"table '{table.name}' has no losses to compare with a baseline")
     keys = row_keys(table)
-    named = None if baseline == BEST else baselines(keys, baseline)
+    named = None if baseline == BEST else _named(table, keys, baseline)
     columns: list[Column] = []
     made: list[list[Entry]] = [[] for _ in table.rows]
     for index, column in enumerate(table.columns):
@@ -44,12 +44,11 @@ def with_baseline(table: Table, baseline: str) -> Table:
             bases = _best(table, keys, index) if named is None else named
             for n in range(len(made)):
                 made[n].append(_improvement(table, n, bases[n], index))
-    alike = " and noise" if any(key.noise for key in keys) else ""
-    which = (
-        f"the best of the column{alike and ' with the same noise'}"
-        if baseline == BEST
-        else f"{baseline} on the same backbone{alike} (references: on the only one)"
-    )
+    alike = [name for name in ("dataset", "noise") if len(set(_texts(table, name))) > 1]
+    which = f"the best of the column{' with the same ' * bool(alike)}{' and '.join(alike)}"
+    if baseline != BEST:
+        which = f"{baseline} on the same {' and '.join(['backbone', *alike])}"
+        which += " (references: on the only one)"
     note = f"vs {baseline}: relative difference from the mean of {which}, positive is better"
     return replace(
         table,
@@ -61,8 +60,13 @@ def with_baseline(table: Table, baseline: str) -> Table:
 
 def row_keys(table: Table) -> list[Key]:
     """Return what sets each row apart, empty where there is no such column."""
-    names = [_texts(table, name) for name in Key._fields]
-    return [Key(*row) for row in zip(*names, strict=True)]
+    columns = [_texts(table, name) for name in Key._fields]
+    return [Key(*row) for row in zip(*columns, strict=True)]
+
+
+def names(key: Key) -> tuple[str, str]:
+    """Return what a row can be named by as a baseline: its loss, and that with its settings."""
+    return key.loss, key._replace(noise="").label
 
 
 def baselines(keys: Sequence[Key], baseline: str) -> list[int | None]:
@@ -83,14 +87,14 @@ def baselines(keys: Sequence[Key], baseline: str) -> list[int | None]:
     """
     found: dict[tuple[str, str], list[int]] = {}
     for n, key in enumerate(keys):
-        if baseline in (key.loss, key._replace(noise="").label):
+        if baseline in names(key):
             found.setdefault((key.backbone, key.noise), []).append(n)
     if not found:
-        known = [BEST, *(key._replace(noise="").label for key in keys)]
+        known = [BEST, *(names(key)[1] for key in keys)]
         raise ConfigError(f"no baseline '{baseline}' in the table{suggest(baseline, known)}")
     for (backbone, _), rows in found.items():
         if len(rows) > 1:
-            each = ", ".join(f"'{keys[n]._replace(noise='').label}'" for n in rows)
+            each = ", ".join(f"'{names(keys[n])[1]}'" for n in rows)
             raise ConfigError(
                 f"baseline '{baseline}' has {len(rows)} rows of {backbone or 'the table'}; "
                 f"say which: {each}"
@@ -107,16 +111,34 @@ def _for(key: Key, found: Mapping[tuple[str, str], Sequence[int]]) -> int | None
     return None
 
 
+def _named(table: Table, keys: Sequence[Key], baseline: str) -> list[int | None]:
+    """Return for each row the baseline among those that it competes with, if it is one of them."""
+    contests = [members for members in table.contests() if _has(keys, members, baseline)]
+    found: list[int | None] = [None] * len(keys)
+    for members in contests or [list(range(len(keys)))]:  # none has it: an error says so
+        for n, base in zip(members, baselines([keys[n] for n in members], baseline), strict=True):
+            found[n] = None if base is None else members[base]
+    return found
+
+
+def _has(keys: Sequence[Key], members: Sequence[int], baseline: str) -> bool:
+    return any(baseline in names(keys[n]) for n in members)
+
+
 def _best(table: Table, keys: Sequence[Key], index: int) -> list[int | None]:
-    """Return for each row the one of the same noise with the best value, the first of equals."""
+    """Return for each row the best that it competes with at the same noise, the first of equals."""
     sign = -1 if table.columns[index].better == "higher" else 1
-    best: dict[str, tuple[float, int]] = {}
-    for n, row in enumerate(table.rows):
-        value = row[index].value
-        if value is not None:
-            own = (sign * value, n)
-            best[keys[n].noise] = min(own, best.get(keys[n].noise, own))
-    return [best[key.noise][1] if key.noise in best else None for key in keys]
+    found: list[int | None] = [None] * len(keys)
+    for members in table.contests():
+        best: dict[str, tuple[float, int]] = {}
+        for n in members:
+            value = table.rows[n][index].value
+            if value is not None:
+                own = (sign * value, n)
+                best[keys[n].noise] = min(own, best.get(keys[n].noise, own))
+        for n in members:
+            found[n] = best[keys[n].noise][1] if keys[n].noise in best else None
+    return found
 
 
 def _texts(table: Table, name: str) -> list[str]:

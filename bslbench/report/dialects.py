@@ -56,7 +56,8 @@ def _markdown_escape(text: str) -> str:
 
 
 def _latex_escape(text: str) -> str:
-    return "".join(_LATEX.get(character) or _typeset(character) for character in text)
+    parts = ("".join(_LATEX.get(c) or _typeset(c) for c in part) for part in text.split("--"))
+    return "-{}-".join(parts)  # else the two would be one dash
 
 
 def _typeset(character: str) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from bslbench.noise import Noise
+from bslbench.noise import RARELY, Noise
 
 CLEAN: dict[str, float] = {"noise_pos": 0.0, "noise_neg": 1.0, "noise_fneg": 0.0}
 """The levels of a run without noise."""
 
-RARE = ("noise_kind", "noise_hidden", "valid_noise")
+RARE = tuple(RARELY)
 """What a noisy run may say beside its levels."""
 
 CLEAN_NAME = "clean"

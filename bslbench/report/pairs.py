@@ -87,11 +87,14 @@ class Significance:
         By dataset, metric and row.
     lacking
         How many pairs could not be compared because the ranks of their runs are not at hand.
+    few
+        How many could not because they have fewer than two seeds in common.
     """
 
     baseline: str
     compared: tuple[Compared, ...]
     lacking: int
+    few: int
 
     def of(self, dataset: str, metric: str, key: Key) -> Compared | None:
         """Return the comparison of a row, if there is one."""
@@ -131,15 +134,21 @@ def significance(
     asked = [(baseline, metric) for metric in metrics]
     kept, families = _read(path)
     lines: list[Compared] = []
-    lacking = 0
+    lacking = few = 0
     for name, metric in asked:
         found: dict[Pair, Comparison] = {}
         for pair in _pairs(results, name, metric):
-            if pair.digest in kept:
+            if len(pair.runs) < 2:
+                few += 1
+            elif pair.digest in kept:
                 found[pair] = kept[pair.digest]
             elif _at_hand(results, pair):
                 tell(f"comparing {pair.key.label} with {pair.against.label}, {metric}")
-                found[pair] = _compare(results, pair)
+                made = _compare(results, pair)
+                if _fits(made, results, pair):
+                    found[pair] = made
+                else:
+                    lacking += 1
             else:
                 lacking += 1
         lines += _adjusted(found)
@@ -147,11 +156,11 @@ def significance(
         line for family in families if family not in asked for line in _still(results, family, kept)
     ]
     _write(path, [*lines, *others])
-    return Significance(baseline, tuple(lines), lacking)
+    return Significance(baseline, tuple(lines), lacking, few)
 
 
 def _pairs(results: Results, baseline: str, metric: str) -> Iterator[Pair]:
-    """Yield the pairs of rows that have two finished seeds in common, by dataset."""
+    """Yield the pairs of rows by dataset, with the runs of the seeds that both have finished."""
     scores = results.scores([metric])
     rows: defaultdict[str, dict[Key, dict[int, Run]]] = defaultdict(dict)
     for run in results.runs:
@@ -170,9 +179,8 @@ def _pairs(results: Results, baseline: str, metric: str) -> Iterator[Pair]:
             if other != key and other in own:
                 seeds = sorted(own[key].keys() & own[other].keys())
                 ids = tuple((own[key][seed].id, own[other][seed].id) for seed in seeds)
-                if len(ids) > 1:
-                    digest = _digest(metric, ids, scores)
-                    yield Pair(baseline, dataset, metric, key, other, ids, digest)
+                digest = _digest(metric, ids, scores)
+                yield Pair(baseline, dataset, metric, key, other, ids, digest)
 
 
 def _digest(
@@ -203,6 +211,20 @@ def _at_hand(results: Results, pair: Pair) -> bool:
     return all((folder / "ranks.npz").exists() for folder in runs)
 
 
+def _fits(found: Comparison, results: Results, pair: Pair) -> bool:
+    """Tell whether the ranks are those that the grid's values were computed from.
+
+    The same cells may have been run on two machines, to other last bits or more.
+    """
+    scores = results.scores([pair.metric])
+    own, base = (
+        fmean(scores[run_id, pair.metric] for run_id in ids) for ids in zip(*pair.runs, strict=True)
+    )
+    return math.isclose(found.base, base, rel_tol=1e-9) and math.isclose(
+        found.base + found.diff, own, rel_tol=1e-9
+    )
+
+
 def _compare(results: Results, pair: Pair) -> Comparison:
     store = Store(results.folder)
     a, b = ([store.run(run_id) for run_id in ids] for ids in zip(*pair.runs, strict=True))
@@ -219,7 +241,7 @@ def _still(
 ) -> list[Compared]:
     """Return the comparisons of another baseline or metric, if they are all still true."""
     try:
-        pairs = list(_pairs(results, *family))
+        pairs = [pair for pair in _pairs(results, *family) if len(pair.runs) > 1]
     except ConfigError:  # the grid has no such row or metric any more
         return []
     if any(pair.digest not in kept for pair in pairs):

@@ -9,7 +9,7 @@ from bslbench.evaluation.metrics import METRICS, parse_metric
 from bslbench.evaluation.statistics import smallest_p
 from bslbench.losses import LOSSES
 from bslbench.report.results import Key
-from bslbench.report.table import GAP, Column, Entry
+from bslbench.report.table import GAP, Column, Entry, Like
 
 EXPERIMENTAL = "†"
 """Marks losses that have met no published figure yet."""
@@ -72,6 +72,11 @@ def count(seeds: Sequence[tuple[int, int]]) -> str:
     """Return how many are finished as ``3``, ``2/3`` if any lack; per dataset if they differ."""
     texts = [str(n) if n == asked else f"{n}/{asked}" for n, asked in seeds]
     return texts[0] if len(set(texts)) == 1 else ", ".join(texts)
+
+
+def needed(seeds: int | None) -> Like:
+    """Return with how many seeds a difference could be told; with no number, what it takes."""
+    return "more users" if seeds is None else Entry(seeds)
 
 
 def smallest_p_note(n_seeds: Iterable[int]) -> list[str]:

@@ -1,10 +1,10 @@
 """What stands around every table: what is missing or failed, and what it was made from."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from statistics import fmean
 
+from bslbench.engine.store import Store
 from bslbench.report.levels import noise_text
 from bslbench.report.results import Results
 
@@ -13,10 +13,10 @@ def problems(results: Results) -> Iterator[str]:
     """Yield a line per failed run with its reason, and one for the runs not trained yet."""
     status = dict(zip(results.record["run_id"], results.record["status"], strict=True))
     unfinished = [run for run in results.runs if run.id not in results.finished]
+    store = Store(results.folder)
     failed = [run for run in unfinished if status.get(run.id) == "failed"]
     for run in failed:
-        file = results.folder / "runs" / run.id / "failure.json"
-        reason = json.loads(file.read_text("utf-8"))["reason"] if file.is_file() else "not at hand"
+        reason = store.run(run.id).failure().get("reason", "not at hand")
         yield f"failed: {run.title}, seed {run.seed}: {' '.join(reason.split())}"
     if n_missing := len(unfinished) - len(failed):
         yield f"missing: {n_missing} of {len(status)} runs; train the grid again to finish them"

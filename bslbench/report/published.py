@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -47,7 +47,7 @@ class Figure(Kind):
     backbone: str
     also: Kind | None = None
     selection: Selection
-    values: dict[str, float]
+    values: dict[str, Annotated[float, Field(gt=0)]]
 
     @property
     def key(self) -> Key:

@@ -1,9 +1,9 @@
 """Losses ranked over many places: datasets x backbones.
 
 A mean of Recall over datasets says more of the datasets than of the losses; mean ranks do not
-(Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006). Levels of noise
-are no places: they share their data, so that their ranks say much the same again, and with enough
-levels any difference would be a critical one.
+(Demsar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006). Neither levels
+of noise nor splits of one dataset are places: they share their data, so that their ranks say much
+the same again, and with enough of them any difference would be a critical one.
 """
 
 import math
@@ -25,6 +25,7 @@ from bslbench.report.claims.common import Loaded, overall
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.results import PRIMARY
 from bslbench.report.table import GAP, Column, Entry, Table
+from bslbench.report.verdict.rules import base_of
 
 FEWEST = 6
 """Places below which ranks tell nothing."""
@@ -39,7 +40,8 @@ class Ranking:
     losses
         By name.
     ranks
-        [n_places, n_losses], 1 the best, equal ones share their mean.
+        [n_places, n_losses], 1 the best, equal ones share their mean. Splits of one dataset are one
+        place, with their mean ranks.
     left_out
         The places where a loss has no value.
     """
@@ -53,19 +55,23 @@ class Ranking:
     def of(cls, loaded: Loaded, metric: str, noise: str) -> "Ranking":
         """Rank the losses that have a backbone by their means over seeds at one level of noise."""
         values = overall(loaded.values(metric))
-        means: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        means: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
         for case, runs in loaded.cases():
             if case.backbone != REFERENCE and _noise(case) == noise:
-                place = f"{case.dataset}, {case.backbone}"
-                means[place][case.loss] = fmean(values.get(run.id, math.nan) for run in runs)
+                mean = fmean(values.get(run.id, math.nan) for run in runs)
+                means[case.dataset, case.backbone][case.loss] = mean
         losses = tuple(dict.fromkeys(loss for own in means.values() for loss in own))
         table = np.array([[own.get(loss, math.nan) for loss in losses] for own in means.values()])
         table = table.reshape(len(means), len(losses))
         whole = ~np.isnan(table).any(axis=1)
         sign = -1 if METRICS[parse_metric(metric)[0]].higher_is_better else 1
-        ranks = rankdata(sign * table[whole], axis=1)
-        left_out = tuple(place for place, kept in zip(means, whole, strict=True) if not kept)
-        return cls(metric, losses, ranks, left_out)
+        each = rankdata(sign * table[whole], axis=1)
+        left_out = [", ".join(place) for place, kept in zip(means, whole, strict=True) if not kept]
+        # Splits of one dataset share its pairs, and rank alike.
+        places = [(base_of(dataset), backbone) for dataset, backbone in means]
+        own = [place for place, kept in zip(places, whole, strict=True) if kept]
+        ranks = [each[[p == place for p in own]].mean(0) for place in dict.fromkeys(own)]
+        return cls(metric, losses, np.reshape(ranks, (len(ranks), len(losses))), tuple(left_out))
 
     @property
     def tells(self) -> bool:

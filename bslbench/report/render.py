@@ -133,6 +133,8 @@ def _spans(columns: Sequence[Column]) -> Iterator[str]:
 def _csv(table: Table) -> str:
     kept = [(i, column) for i, column in enumerate(table.columns) if column.only != "shown"]
     blocks = [_records([row[i] for row in table.rows], column) for i, column in kept]
+    if table.stamp:
+        blocks.append({"stamp": [table.stamp] * len(table.rows)})
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([head for block in blocks for head in block])

@@ -7,7 +7,7 @@ from pathlib import Path
 from bslbench.evaluation.statistics import SMALLEST_EFFECT, Word
 from bslbench.report.compare import BEST, row_keys
 from bslbench.report.pairs import Compared, Significance, significance
-from bslbench.report.parts import key_columns, smallest_p_note
+from bslbench.report.parts import key_columns, needed, smallest_p_note
 from bslbench.report.provenance import footer, problems
 from bslbench.report.results import PRIMARY, Results
 from bslbench.report.table import Column, Entry, Like, Table
@@ -75,11 +75,7 @@ def _row(line: Compared, names: Sequence[str]) -> Iterator[Like]:
     yield found.relative
     yield from (found.p, line.p_holm)
     yield found.word
-    yield "" if found.word != "cannot be told" else _needed(found.seeds_needed)
-
-
-def _needed(seeds: int | None) -> Like:
-    return "more users" if seeds is None else Entry(seeds)
+    yield "" if found.word != "cannot be told" else needed(found.seeds_needed)
 
 
 def _notes(found: Significance) -> Iterator[str]:
@@ -100,11 +96,14 @@ def _named(baseline: str) -> str:
 
 
 def _lacking(found: Significance) -> Iterator[str]:
+    n_pairs = found.lacking + found.few + len(found.compared)
     if found.lacking:
         yield (
-            f"not compared: {found.lacking} of {found.lacking + len(found.compared)} pairs, whose "
-            "ranks are not under runs"
+            f"not compared: {found.lacking} of {n_pairs} pairs, whose ranks are not under runs, or "
+            "not those of this table"
         )
+    if found.few:
+        yield f"not compared: {found.few} of {n_pairs} pairs, without two seeds in common"
 
 
 def with_significance(table: Table, found: Significance) -> Table:
@@ -132,9 +131,9 @@ def with_significance(table: Table, found: Significance) -> Table:
             elif entry.value is not None and (shown or entry.place != 1):
                 row[place] = replace(entry, mark=MARKS["cannot be told"])
     if not marked:
-        reason = "no two rows have two seeds in common"
+        reason = f"no row has two seeds in common with {_named(found.baseline)}"
         if found.lacking:
-            reason = "the ranks of the runs are not under runs"
+            reason = "the ranks of the runs are not under runs, or not those of this table"
         return replace(table, notes=(*table.notes, f"differences are not tested: {reason}"))
     notes = [
         f"difference from {_named(found.baseline)}, {INTERVAL}: unmarked if it is there, "

@@ -101,6 +101,9 @@ class Table:
         Every row has an entry for each column.
     sections
         Whether rows that begin alike belong together: a rule between, the name shown once.
+    within
+        Names of columns, such as ``dataset``: only rows that say the same in them compete. One that
+        is no column is ignored.
     stamp
         What nobody may overlook; else empty.
     says
@@ -118,6 +121,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Entry, ...], ...]
     sections: bool = False
+    within: tuple[str, ...] = ()
     stamp: str = ""
     says: str = ""
     problems: tuple[str, ...] = ()
@@ -150,8 +154,6 @@ class Table:
     ) -> "Table":
         """Build a table from plain rows; best and second of each contested column get their place.
 
-        `within` names columns, such as ``dataset``: only rows that say the same in them compete.
-
         Raises
         ------
         ValueError
@@ -163,13 +165,22 @@ class Table:
             tuple(columns),
             tuple(tuple(map(entry, row)) for row in rows),
             sections,
+            tuple(within),
             stamp,
             says,
             tuple(problems),
             tuple(notes),
             tuple(footer),
         )
-        return placed(table, within)
+        return placed(table)
+
+    def contests(self) -> list[list[int]]:
+        """Return the numbers of the rows that compete with each other."""
+        apart = [i for i, column in enumerate(self.columns) if column.name in self.within]
+        found: dict[tuple[str, ...], list[int]] = {}
+        for n, row in enumerate(self.rows):
+            found.setdefault(tuple(row[i].text for i in apart), []).append(n)
+        return list(found.values())
 
     def column(self, name: str, group: str = "") -> int:
         """Return the index of a column.
@@ -196,19 +207,12 @@ def entry(given: Like) -> Entry:
     return Entry(given)
 
 
-def placed(table: Table, within: Iterable[str] = ()) -> Table:
-    """Return the table with best and second of each contested column marked, and no others.
-
-    Only rows that say the same in the columns `within` compete; a name of no column is ignored.
-    """
-    names = set(within)
-    apart = [i for i, column in enumerate(table.columns) if column.name in names]
-    contests: dict[tuple[str, ...], list[int]] = {}
-    for n, row in enumerate(table.rows):
-        contests.setdefault(tuple(row[i].text for i in apart), []).append(n)
+def placed(table: Table) -> Table:
+    """Return the table with best and second of each contested column marked, and no others."""
+    contests = table.contests()
     rows = [list(row) for row in table.rows]
     for index, column in enumerate(table.columns):
-        for members in contests.values() if column.better else ():
+        for members in contests if column.better else ():
             entries = list(_places([rows[n][index] for n in members], column))
             for n, placed_entry in zip(members, entries, strict=True):
                 rows[n][index] = placed_entry

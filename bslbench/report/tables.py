@@ -31,6 +31,10 @@ TABLES = {
 """By the name that ``bslbench report --table`` takes: where each is made, below this package."""
 
 
+OF_NO_METRIC = ("theory", "variance")
+"""Those that refuse metrics, having their own or none."""
+
+
 def builder(name: str) -> Builder:
     """Return what makes the table of a name in `TABLES`."""
     module, _, function = TABLES[name].partition(":")

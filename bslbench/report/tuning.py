@@ -37,7 +37,7 @@ class Effort:
     best
         Parameters of the best one.
     number
-        Its number.
+        Its number; None if none was trained to its end.
     widened
         Which ranges were widened, a text each.
     """
@@ -45,7 +45,7 @@ class Effort:
     trials: Mapping[str, int]
     seconds: float
     best: Mapping[str, str]
-    number: int
+    number: int | None
     widened: tuple[str, ...]
 
     @property
@@ -77,12 +77,12 @@ def efforts(folder: Path) -> dict[str, Effort]:
 
 def _effort(trials: Sequence[dict[str, str]]) -> Effort:
     complete = [trial for trial in trials if trial["state"] == "complete"]
-    best = max(complete, key=lambda trial: float(trial["score"]))
+    best = max(complete, key=lambda trial: float(trial["score"]), default={})
     return Effort(
         Counter(trial["state"] for trial in trials),
         sum(float(trial["seconds"]) for trial in trials),
         {name: value for name, value in best.items() if value and name not in COLUMNS},
-        int(best["trial"]),
+        int(best["trial"]) if best else None,
         tuple(step for t in trials if t["widened"] for step in t["widened"].split("; ")),
     )
 
@@ -229,7 +229,8 @@ def _settings(made: Mapping[str, Effort]) -> Iterator[str]:
     for loss, effort in made.items():
         best = ", ".join(f"{name} {value}" for name, value in effort.best.items())
         wider = f"; {'; '.join(effort.widened)}" if effort.widened else ""
-        yield f"{loss}: trial {effort.number}, {best}{wider}"
+        trial = "no trial" if effort.number is None else f"trial {effort.number}, {best}"
+        yield f"{loss}: {trial}{wider}"
 
 
 def _plain(value: Any) -> str:

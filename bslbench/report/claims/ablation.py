@@ -15,10 +15,10 @@ from bslbench.report.claims.common import (
     overall,
     relative_entry,
 )
-from bslbench.report.parts import smallest_p_note
+from bslbench.report.parts import needed, smallest_p_note
 from bslbench.report.results import Key
 from bslbench.report.significance import Comparison
-from bslbench.report.table import Column, Entry, Like, Table
+from bslbench.report.table import Column, Like, Table
 
 BASELINE = "sl"
 CONTRASTS: dict[str, dict[str, Any]] = {
@@ -144,4 +144,4 @@ def _difference(found: Comparison | str, adjusted: Like) -> Iterator[Like]:
         return
     yield relative_entry(found)
     yield from (found.p, adjusted, found.word)
-    yield "" if found.word != "cannot be told" else Entry(found.seeds_needed)
+    yield "" if found.word != "cannot be told" else needed(found.seeds_needed)

@@ -188,7 +188,7 @@ def _shares(start: Arm, end: Arm, logs: Mapping[Arm, FloatArray]) -> Iterator[li
             f"{start.M} to {end.M}" if factor in ("M", "all") else "",
             *(str(len(mean)), "", factor),
             _gain(mean),
-            mean.mean() / whole.mean() if there else None,
+            float(mean.mean() / whole.mean()) if there else None,
             f"{least:+.1%} to {most:+.1%}" if factor != "all" else "",
         ]
 

@@ -164,9 +164,12 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
                 for point in (p for p in line.points if p.level == level and p not in shown):
                     rows.append([*_level(axis, line, point, values, shares), ""])
                     shown.append(point)
+        several = len({_levels(line) for line in own}) > 1
         for line in own:
             slopes = _slopes(axis, line.points, values, shares)
-            given: list[Like] = [axis.dataset, axis.backbone, f"slope over {axis.name}", line.loss]
+            # Slopes over other levels are no match: what stands here keeps them apart.
+            over = f"slope over {axis.name}" + (f" at {_levels(line)}" if several else "")
+            given: list[Like] = [axis.dataset, axis.backbone, over, line.loss]
             rows.append([*given, line.settings, str(len(slopes)), "", "", "", mean_entry(slopes)])
     if not rows:
         raise ConfigError(f"grid '{grid}' has no loss with finished runs at two levels of noise")
@@ -179,7 +182,7 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
             "against clean: relative change from the same seed without this noise",
             f"slope: of log {metric} over the level by least squares, per seed: over r for "
             "positives, over the share s of false negatives for neg, over p for fneg; nearer to 0 "
-            "is more robust",
+            "is more robust; of seeds with all levels; best and second of those over the same ones",
             f"settings: {BY_LEVEL}, the best on the selection split at each level; {FIXED}, those "
             "that are best without noise, at the levels where they were run",
         ],
@@ -210,10 +213,17 @@ def _level(
     yield "" if point is clean else mean_entry(change)
 
 
+def _levels(line: Line) -> str:
+    return ", ".join(f"{point.level:g}" for point in line.points)
+
+
 def _slopes(
     axis: Axis, points: Sequence[Point], values: Mapping[str, float], shares: Mapping[str, float]
 ) -> dict[int, float]:
-    """Return by seed the slope of the logarithm of the values; a value of zero has none."""
+    """Return the slope of the logarithm of the values by seed, of those with all levels.
+
+    A value of zero has no logarithm.
+    """
     found: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
     for point in points:
         for run in point.runs:
@@ -224,5 +234,5 @@ def _slopes(
     return {
         seed: linear_regression([x for x, _ in each], [y for _, y in each]).slope
         for seed, each in found.items()
-        if len({x for x, _ in each}) > 1
+        if len(each) == len(points) and len({x for x, _ in each}) > 1
     }

@@ -1,13 +1,14 @@
 """The figures by name: which there are of a grid, and how they get into files."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from bslbench.data.load import load
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.files import writing
 from bslbench.report.figures.best_of import best_of
-from bslbench.report.figures.chart import Chart, Nothing
+from bslbench.report.figures.chart import Chart
 from bslbench.report.figures.contrasts import contrast_bars
 from bslbench.report.figures.curves import learning, variance
 from bslbench.report.figures.draw import SUFFIXES, save
@@ -47,12 +48,14 @@ def chart(results: Results, name: str, metric: str = "Recall@20", load: Loader =
     Nothing
         If the grid's results have nothing to show in it.
     """
-    if name in FIGURES:
-        return FIGURES[name](results, metric, load)
     known = {field for run in results.runs for field in run.fields}
-    if name not in known:
+    if name in FIGURES:
+        made = FIGURES[name](results, metric, load)
+    elif name in known:
+        made = sweep(results, metric, name)
+    else:
         raise ConfigError(f"no figure named '{name}'{suggest(name, [*FIGURES, *swept(results)])}")
-    return sweep(results, metric, name)
+    return replace(made, caption=f"{results.stamp}. {made.caption}") if results.stamp else made
 
 
 def available(
@@ -63,7 +66,7 @@ def available(
     for name in (*FIGURES, *swept(results)):
         try:
             charts.append(chart(results, name, metric, load))
-        except (Nothing, DataError) as reason:  # a damaged run costs the figures that need it
+        except (ConfigError, DataError) as reason:  # a run or dataset that is not at hand, say
             reasons[name] = str(reason)
     return charts, reasons
 

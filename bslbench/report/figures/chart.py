@@ -30,7 +30,8 @@ class Series:
     x, y
         Its points.
     error
-        Half of the 95 % interval of each y, NaN for one seed; None where there is none.
+        Half of the 95 % interval of each y, NaN for one seed, or how far it reaches down and up;
+        None where there is none.
     each
         Lines drawn thin behind it, such as one per seed, as (x, y).
     best
@@ -42,7 +43,7 @@ class Series:
     label: str
     x: Sequence[float]
     y: Sequence[float]
-    error: Sequence[float] | None = None
+    error: Sequence[float] | tuple[Sequence[float], Sequence[float]] | None = None
     each: Sequence[tuple[Sequence[float], Sequence[float]]] = ()
     best: int | None = None
     note: str = ""

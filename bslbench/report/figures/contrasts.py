@@ -17,13 +17,16 @@ def contrast_bars(results: Results, metric: str) -> Chart:
     """
     panels = []
     for place, found in contrasts(Loaded(results.folder, results.grid), metric):
+        gains = [one.relative for one in found.values()]
+        lows, highs = zip(*(one.relative_interval for one in found.values()), strict=True)
         series = Series(
             f"over {BASELINE}",
             [list(CONTRASTS).index(name) for name in found],
-            [100 * one.relative for one in found.values()],
-            error=[
-                50 * (high - low) for low, high in (o.relative_interval for o in found.values())
-            ],
+            [100 * gain for gain in gains],
+            error=(
+                [100 * (gain - low) for gain, low in zip(gains, lows, strict=True)],
+                [100 * (high - gain) for gain, high in zip(gains, highs, strict=True)],
+            ),
         )
         noise = "" if place.noise == CLEAN_NAME else f", {place.noise}"
         panels.append(Panel(f"{place.backbone} on {place.dataset}{noise}", (series,)))

@@ -54,7 +54,10 @@ def scores(results: Results, load: Loader) -> Chart:
     panels = []
     for case, (run, file) in models.items():
         name = f"{case.loss}, {heads[case]}" if several else case.loss
-        data = hold_out(load(case.dataset), "test" if run.selection == "test" else "valid")
+        whole = load(case.dataset)
+        if whole.fingerprint != run.fields["fingerprint"]:
+            raise Nothing(f"{case.dataset} is no longer the data that {run.id} was trained on")
+        data = hold_out(whole, "test" if run.selection == "test" else "valid")
         pairs = score_pairs(data, file, str(run.fields["score_test"]))
         panels.append(Panel(name, tuple(_densities(pairs))))
     return Chart(

@@ -1,7 +1,7 @@
 """A metric over a setting that a grid sweeps, such as the temperature, with the best point."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, TypeGuard
 
@@ -14,8 +14,6 @@ from bslbench.report.results import Key, Results, Run
 
 LEAST = 3
 """Values of a setting that make a curve."""
-
-Where = tuple[str, str, str, tuple[tuple[str, Hashable], ...]]
 
 
 def swept(results: Results) -> list[str]:

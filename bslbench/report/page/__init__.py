@@ -19,7 +19,7 @@ from bslbench.report.long_table import long_table
 from bslbench.report.provenance import footer, problems
 from bslbench.report.results import Results
 from bslbench.report.table import Column, Table
-from bslbench.report.tables import TABLES, builder
+from bslbench.report.tables import OF_NO_METRIC, TABLES, builder
 
 FILTERS = ("dataset", "backbone", "loss", "noise")
 """The columns by which all tables of a page can be filtered."""
@@ -55,9 +55,10 @@ def report_page(
     for name in TABLES:
         if name not in ("main", "long"):
             tell(f"table {name}")
+            asked = None if name in OF_NO_METRIC else metrics
             try:
                 body += [f"<h2>{html.escape(name.capitalize())}</h2>"]
-                body += [html_table(_bare(builder(name)(folder, grid, metrics)))]
+                body += [html_table(_bare(builder(name)(folder, grid, asked)))]
             except (ConfigError, DataError) as reason:
                 body.pop()
                 missing.append(f"table {name}: {reason}")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bslbench.report.levels import CLEAN
-from bslbench.report.verdict.findings import Finding
+from bslbench.report.verdict.findings import Finding, decided, not_told
 from bslbench.report.verdict.measures import MEASURES
 from bslbench.report.verdict.noisy import levels
 from bslbench.report.verdict.pool import Place, Pool
-from bslbench.report.verdict.rules import Claim, Rules, base_of
+from bslbench.report.verdict.rules import Claim, Rules, base_of, listed
 
 Judgement = Literal["holds", "does not hold", "mixed", "cannot be told"]
 
@@ -44,11 +44,17 @@ def judge(pool: Pool, rules: Rules) -> Iterator[Verdict]:
     """Yield the verdict on each claim, in the order of the rules."""
     for claim in rules.claim:
         places = pool.places([claim.loss, *claim.against])
-        measured = (
-            MEASURES[claim.measure](_compared(pool, rules, claim, place), rules, claim, place)
-            for place in places
-        )
+        measured = (_finding(pool, rules, claim, place) for place in places)
         yield verdict(claim, [finding for finding in measured if finding], rules.datasets)
+
+
+def _finding(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | None:
+    """Return what a claim comes to at a place; None where it was not tested."""
+    measure = MEASURES[claim.measure]
+    found = measure(_compared(pool, rules, claim, place), rules, claim, place)
+    if found is None and measure(pool, rules, claim, place):
+        return decided(place, [not_told(listed(claim.against), "runs of one length")])
+    return found
 
 
 def _compared(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Pool:

@@ -75,17 +75,20 @@ def details_table(found: Judged) -> Table:
     """Return a row for each claim and place."""
     columns = [
         Column("claim"),
+        Column("verdict", only="csv"),
         Column("dataset"),
         Column("backbone"),
         Column("gain over"),
         Column("seeds", spec="d", align="right"),
         Column("gain"),
+        Column("low", only="csv"),
+        Column("high", only="csv"),
         Column("p", spec=".2g", align="right"),
         Column("gain is"),
         Column("notes"),
     ]
     rows = [
-        [f"{verdict.claim.rule} {verdict.claim.name}", *_row(finding)]
+        [f"{verdict.claim.rule} {verdict.claim.name}", verdict.judgement, *_row(finding)]
         for verdict in found.verdicts
         for finding in verdict.findings
     ]
@@ -111,7 +114,7 @@ def _row(finding: Finding) -> Iterator[Like]:
     yield from finding.place
     notes = "; ".join((*finding.missing, *finding.notes))
     if gain is None:
-        yield from ("", "", None, None, finding.state, notes)
+        yield from ("", "", None, None, None, None, finding.state, notes)
         return
     yield gain.against
     yield Entry(gain.n_seeds) if gain.n_seeds else ""
@@ -121,7 +124,7 @@ def _row(finding: Finding) -> Iterator[Like]:
         yield Entry(gain.value, text=shown)
     else:
         yield Entry(text=GAP)
-    yield from (gain.p, finding.state, notes)
+    yield from (gain.low, gain.high, gain.p, finding.state, notes)
 
 
 def _problems(found: Judged) -> Iterator[str]:

@@ -84,8 +84,9 @@ class Pool:
                 self.refused[results.grid] = run.id
                 return
         self.grids.append(results.grid)
+        new = {run.id for run in finished} - self._records.keys()
         for run in finished:
-            if run.id in self._records:
+            if run.id not in new:
                 continue
             self._records[run.id] = records[run.id]
             if reason := _no_evidence(run, rules):
@@ -94,7 +95,8 @@ class Pool:
                 self.runs.append(run)
         columns = [results.metrics[name] for name in ("run_id", "split", "name", "group", "value")]
         for run_id, split, name, group, value in zip(*columns, strict=True):
-            self._values[run_id, split, name, group] = float(value)
+            if run_id in new:
+                self._values[run_id, split, name, group] = float(value)
 
     def places(self, losses: Iterable[str]) -> list[Place]:
         """Return where any of these losses was trained, in the order of the runs."""
@@ -157,9 +159,9 @@ class Pool:
     ) -> "Pool":
         """Return the pool with the runs of one length alone: the one that tells most.
 
-        It has most of these losses at most of these levels of noise; of several such, most with
-        `seeds` runs; then, the first loss is best on the split that selects. `where` is asked of
-        the first loss.
+        It has the first loss and another, if any has; most of these losses at most of these levels
+        of noise; of several such, most with `seeds` runs; then, the first loss is best on the split
+        that selects. `where` is asked of the first loss.
         """
         by_length: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
         for run in self.runs:
@@ -167,7 +169,7 @@ class Pool:
                 by_length[tuple(run.fields.get(key) for key in LENGTH)].append(run)
         levels = list(noises)
 
-        def tells(pool: Pool) -> tuple[int, int, float]:
+        def tells(pool: Pool) -> tuple[bool, int, int, float]:
             asked = [where, *[None] * (len(losses) - 1)]
             there = [
                 arm
@@ -177,7 +179,8 @@ class Pool:
             ]
             own = [pool.selected(arm) for arm in there if arm.loss == losses[0]]
             enough = sum(len(arm.runs) >= seeds for arm in there)
-            return len(there), enough, max(own, default=0.0)
+            tested = bool(own) and len({arm.loss for arm in there}) > 1
+            return tested, len(there), enough, max(own, default=0.0)
 
         return max(map(self._of, by_length.values()), key=tells, default=self)
 
