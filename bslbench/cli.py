@@ -129,9 +129,8 @@ def download(
 
 EXAMPLE = "Example: bslbench train --dataset yelp2018 --loss sl --set tau=0.08,0.11 --jobs 2"
 app.command(epilog=EXAMPLE)(train)
-app.command(epilog="Example: bslbench tune --dataset synthetic --loss sl --loss bsl --trials 20")(
-    tune
-)
+TUNE = "Example: bslbench tune --dataset synthetic --loss sl --loss bsl --trials 20 --set epochs=20"
+app.command(epilog=TUNE)(tune)
 app.command(epilog="Example: bslbench compare my_loss.py:MyLoss --against movielens-mf")(compare)
 app.command(epilog="Example: bslbench pack movielens-mf")(pack)
 app.command(epilog="Example: bslbench unpack results/movielens-mf/movielens-mf.zip")(unpack)

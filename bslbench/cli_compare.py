@@ -63,6 +63,7 @@ def compare(
     from rich.console import Console
 
     from bslbench.catalog import load_catalog
+    from bslbench.config import Grid, validated
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
     from bslbench.engine.machine import COMPILING, tell_of_compiling
@@ -86,6 +87,7 @@ def compare(
     tell_of_compiling(lambda: console.print(COMPILING))
     held = open_pack(against, results)
     name = name or f"{loss.rpartition(':')[2]}-against-{held.grid}"
+    name = validated(Grid, {"name": name}, "--name").name
     study, rounds, seeds = rival(held, loss, name, data, known)
     ledger = Ledger(results / name)
     known_here = {asked.rpartition(":")[2] for part in ledger.asked() for asked in part}

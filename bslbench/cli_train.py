@@ -37,7 +37,7 @@ def train(
     ] = None,
     losses: Annotated[
         list[str] | None,
-        typer.Option("--loss", help="Loss by name or my_loss.py:MyLoss, repeatable."),
+        typer.Option("--loss", help="By name or my_loss.py:MyLoss, repeatable; or all."),
     ] = None,
     references: Annotated[
         list[str] | None, typer.Option("--reference", help="Reference row, repeatable.")
@@ -128,10 +128,12 @@ def train(
     from bslbench.engine.machine import COMPILING, set_threads, tell_of_compiling
     from bslbench.engine.running import Part, run_grid
     from bslbench.engine.store import Store
+    from bslbench.losses import LOSSES
     from bslbench.progress import watcher
     from bslbench.training import Interrupted
 
     base = find_grid(grid) if grid else Grid()
+    losses = [name for loss in losses or [] for name in (LOSSES if loss == "all" else [loss])]
     changes: dict[str, Any] = {
         "datasets": datasets,
         "backbones": backbones,

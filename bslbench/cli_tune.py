@@ -74,7 +74,7 @@ def tune(
     from rich.console import Console
 
     from bslbench.catalog import load_catalog
-    from bslbench.config import validated
+    from bslbench.config import Grid, validated
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
     from bslbench.engine.machine import COMPILING, tell_of_compiling
@@ -97,9 +97,10 @@ def tune(
         raise ConfigError(f"--set {axis}: a study holds one value fixed; left out, it is tuned")
     where = "-".join(filter(None, (dataset, backbone, noise)))
     name = name or "tune-" + "".join(c if c.isalnum() or c in "._" else "-" for c in where)
+    name = validated(Grid, {"name": name}, "--name").name
     ledger = Ledger(results / name)
     known_losses, known_references = ledger.asked()
-    asked = list(LOSSES) if losses == ["all"] else losses or []
+    asked = [name for loss in losses or [] for name in (LOSSES if loss == "all" else [loss])]
     content = {
         "name": name,
         "dataset": dataset,

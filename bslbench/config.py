@@ -309,4 +309,7 @@ def validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
             nested = len(error["loc"]) > 1  # in a model of its own
             hint = "" if nested else suggest(place, model.model_fields)
             raise ConfigError(f"{where}: unknown key '{place}'{hint}") from failure
-        raise ConfigError(f"{where}: {place}: {error['msg']}") from failure
+        said = error["msg"]
+        if error["type"] == "string_pattern_mismatch":
+            said = "letters, digits and ._- alone, the first a letter or a digit"
+        raise ConfigError(f"{where}: {place}: {said}") from failure

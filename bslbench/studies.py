@@ -1,5 +1,6 @@
 """A study from its first trial to its tables, as `tune` and `compare` carry it out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from bslbench.engine.store import Store
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger
 from bslbench.engine.tuning.outcome import write_outcome
-from bslbench.engine.tuning.search import Budget, search
+from bslbench.engine.tuning.search import Budget, check_budget, search
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import RunFailed
 from bslbench.files import locked, write_atomically
@@ -53,17 +54,32 @@ def carry_out(
         After SIGINT or SIGTERM: all that was made is kept.
     """
     ledger = Ledger(store.root / study.name)
+    if not ledger.begun:
+        check_budget(budget)
     ledger.open(study, entered)
     with watcher(console, "trials") as shown:
         trials = search(study, entered, budget, store, StudyWatcher(shown), execute, options)
     write_outcome(study, entered, trials, ledger.folder)
     cells = expand(final, options.data, options.catalog)
+    _check_tuned(cells, entered, study)
     with watcher(console, "final runs") as shown:
         outcome = run_grid(study.name, cells, store, shown, execute, options=options)
     if outcome.failed:
         reasons = "; ".join(f"{cell}: {reason}" for cell, reason in outcome.failed.items())
         raise RunFailed(f"{len(outcome.failed)} of {len(cells)} final runs failed: {reasons}")
     return cells
+
+
+def _check_tuned(cells: Sequence[Cell], entered: Sequence[Contender], study: Study) -> None:
+    """Raise a `RunFailed` if another call has put other losses' settings in the place of these."""
+    source = f"tuned ({study.name}, "
+    for contender in entered:
+        own = (cell for cell in cells if cell.loss == contender.name)
+        if not all(any(source in text for text in cell.origin.values()) for cell in own):
+            raise RunFailed(
+                f"{contender.name}: another call has written what study '{study.name}' came to; "
+                "call again"
+            )
 
 
 def show(results: Path, name: str, folder: Path) -> Table:

@@ -78,6 +78,10 @@ def test_from_a_study_to_a_row_in_somebody_elses(bslbench, tmp_path: Path) -> No
         ),
         ([*TUNE, "--loss", "sl", "--trials", "2", "--open", "taus"], "'taus' cannot be opened"),
         ([*TUNE, "--trials", "2"], "has neither losses nor references"),
+        (
+            [*TUNE, "--loss", "sl", "--trials", "2", "--name", "../x"],
+            "--name: name: letters, digits",
+        ),
         (["pack", "nothing"], "no results of a grid 'nothing'"),
         (["pack", "mine", "--out", "mine.tar"], "--out mine.tar: a pack's name ends in .zip"),
         (["verify", "mine.zip"], "mine.zip: No such file or directory"),
@@ -88,3 +92,9 @@ def test_what_cannot_be_meant_is_one_line(bslbench, arguments: list[str], messag
     code, out, err = bslbench(*arguments)
     assert (code, out) == (2, "")
     assert message in err and err.count("\n") == 1 and err.startswith("error: ")
+
+
+def test_a_budget_that_is_too_small_leaves_nothing_in_the_way(bslbench) -> None:
+    code, _, err = bslbench(*TUNE, "--loss", "sl", "--budget", "1e-3s", "--name", "small")
+    assert code == 2 and "more than the budget of 0 s; shorter trials: --set epochs=12" in err
+    assert not Path("results/small").exists()

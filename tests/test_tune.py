@@ -4,7 +4,8 @@ import math
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from bslbench.config import Cell, Grid
 from bslbench.engine.executors import executor_for
 from bslbench.engine.grid import expand
+from bslbench.engine.jobs import Job, Listener, Result, Stop, perform
 from bslbench.engine.pruning import fallen
 from bslbench.engine.store import Store
 from bslbench.engine.tuning.contenders import contenders
@@ -23,9 +25,10 @@ from bslbench.engine.tuning.proposals import bar_of, best_of, proposal, quasi_ra
 from bslbench.engine.tuning.search import Budget, rounds_of, search
 from bslbench.engine.tuning.space import COMMON, Choice, Range, read
 from bslbench.engine.tuning.study import Study
-from bslbench.errors import ConfigError, RunFailed
+from bslbench.errors import ConfigError, DataError, RunFailed
 from bslbench.losses import LOSSES
 from bslbench.references import REFERENCES
+from bslbench.report.tuning import efforts
 from bslbench.training import Evaluation
 from tests.test_engine import SMALL
 
@@ -287,6 +290,53 @@ def test_a_failed_trial_counts_and_hopeless_losses_end_the_study(tmp_path: Path)
         tuned(asked.model_copy(update={"name": "other"}), tmp_path, 5)
 
 
+@pytest.mark.parametrize(("n_lost", "state"), [(2, "complete"), (3, "failed")])
+def test_a_trial_whose_process_is_lost_is_tried_again(
+    tmp_path: Path, n_lost: int, state: str
+) -> None:
+    lost: Counter[str] = Counter()
+
+    def execute(jobs: Iterable[Job], listener: Listener, stop: Stop) -> None:
+        for job in jobs:
+            listener.started(job.cell)
+            lost[job.cell.id] += 1
+            gone = lost[job.cell.id] <= n_lost
+            listener.ended(job, Result("lost", "killed") if gone else perform(job, stop))
+
+    asked = study(losses=["sl"], prune=False)
+    Ledger(tmp_path / asked.name).open(asked, contenders(asked))
+    made = search(asked, contenders(asked), Budget(2), Store(tmp_path), Silent(), execute)["sl"]
+    assert [trial.state for trial in made] == [state] * 2
+    assert set(lost.values()) == {3} and made[0].reason == ("killed" if state == "failed" else "")
+
+
+def test_a_trial_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
+    class Waiting(Silent):
+        def waiting(self, n_trials: int) -> None:
+            assert n_trials == 2 and not self.started_titles
+            raise StopIteration
+
+    asked = study(losses=["sl"], lag=1)
+    [entered] = contenders(asked)
+    first = proposal(entered.space, [], 0, asked.startup, asked.seed, "sl")
+    with Store(tmp_path).run(entered.trial(first).id).claim(), pytest.raises(StopIteration):
+        tuned(asked, tmp_path, 2, Waiting())
+    assert len(tuned(asked, tmp_path, 2)["sl"]) == 2
+
+
+def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "study.db").write_text("no database, but long enough to be looked at" * 100)
+    with pytest.raises(DataError, match=r"study\.db is damaged: "):
+        Ledger(tmp_path).trials("sl")
+
+
+def test_asking_for_a_loss_does_not_enter_it(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.add("sl", trial(0, [0.1]), {})
+    before = (tmp_path / "study.db").read_bytes()
+    assert ledger.trials("bpr") == [] and (tmp_path / "study.db").read_bytes() == before
+
+
 def test_a_folder_holds_one_study(tmp_path: Path) -> None:
     Ledger(tmp_path / "study").open(study(), contenders(study()))
     assert Ledger(tmp_path / "study").trials("sl") == []
@@ -300,6 +350,9 @@ def test_a_folder_holds_one_study(tmp_path: Path) -> None:
     assert Ledger(tmp_path / "study").asked() == (["sl", "bpr", "mse"], ["popularity"])
     other = study(set={"epochs": 5})
     with pytest.raises(ConfigError, match=r"this study has set = .*give another --name"):
+        Ledger(tmp_path / "study").open(other, contenders(other))
+    other = study(set={"sl.tau": 0.2})
+    with pytest.raises(ConfigError, match=r"sl has set = \{\}, not \{'tau': 0.2\}; give another"):
         Ledger(tmp_path / "study").open(other, contenders(other))
 
 
@@ -341,6 +394,9 @@ def test_seconds_are_shared_out_in_whole_rounds(tmp_path: Path) -> None:
     assert rounds_of(spent(2, 1), budget, 2, ledger) == 2  # 5 spent, 3 to come, 4 too much
     assert rounds_of(spent(2, 2), budget, 2, ledger) == 2
     assert rounds_of(spent(2, 2), Budget(seconds=12.0), 2, ledger) == 3
+    # Trials that are there without rounds.json, of a study that was copied or had no budget.
+    bare = Ledger(tmp_path / "bare")
+    assert rounds_of(spent(3, 3), budget, 2, bare) == 3
     with pytest.raises(ConfigError, match="a trial of each loss takes about 3 s, more than"):
         rounds_of(spent(0, 0), Budget(seconds=2.0, guess=budget.guess), 2, Ledger(tmp_path / "b"))
 
@@ -367,6 +423,17 @@ def test_the_best_settings_are_presets_that_runs_cite(tmp_path: Path) -> None:
     assert bpr.origin["lr"] == f"tuned (study, trial {best.number}) preset"
     with pytest.raises(ConfigError, match="1000 is the seed of the study's trials"):
         final_grid(asked, [0, 1000], folder)
+    told = efforts(folder)["bpr"]  # whose parameter is called like a column, the score of a trial
+    assert told.number == best.number and told.best["score"] == best.params["score"]
+
+
+def test_where_every_trial_has_failed_the_reason_is_said(tmp_path: Path) -> None:
+    entered = contenders(study(losses=["sl"]))
+    failed = [Trial(0, {}, "cell", "failed", {}, 1.0, "non-finite loss")]
+    with pytest.raises(RunFailed, match=r"no trial of study 'study' was finished: non-finite loss"):
+        write_outcome(study(losses=["sl"]), entered, {"sl": failed}, tmp_path)
+    [told] = efforts(tmp_path).values()
+    assert (told.counts, told.number) == ("1 (1 failed)", None)
 
 
 # Killed, and side by side

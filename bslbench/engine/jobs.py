@@ -41,15 +41,17 @@ class Result:
     ----------
     kind
         ``trained``; ``found``: another process has finished it; ``held``: another process is at it;
-        ``interrupted``: its state is kept; ``pruned``: it fell below the bar; ``failed``;
-        ``unwritable``: the store is.
+        ``interrupted``: its state is kept; ``pruned``: it fell below the bar; ``failed``; ``lost``:
+        its process is gone; ``unwritable``: the store is.
     reason
-        One line for the last two.
+        One line for the last three.
     last
         The last evaluation.
     """
 
-    kind: Literal["trained", "found", "held", "interrupted", "pruned", "failed", "unwritable"]
+    kind: Literal[
+        "trained", "found", "held", "interrupted", "pruned", "failed", "lost", "unwritable"
+    ]
     reason: str = ""
     last: Evaluation | None = None
 
@@ -114,7 +116,7 @@ def lost(job: Job, reason: str) -> Result:
         return Result("unwritable", str(error))
     except RunFailed as error:
         return Result("failed", str(error))
-    return Result("failed", reason)
+    return Result("lost", reason)
 
 
 class Follower:

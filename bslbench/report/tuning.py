@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bslbench.config import REFERENCE
-from bslbench.engine.tuning.ledger import COLUMNS
+from bslbench.engine.tuning.ledger import parameters
 from bslbench.engine.tuning.study import TRIAL_SEED
 from bslbench.errors import ConfigError
 from bslbench.report.compare import BEST, row_keys, with_baseline
@@ -81,7 +81,7 @@ def _effort(trials: Sequence[dict[str, str]]) -> Effort:
     return Effort(
         Counter(trial["state"] for trial in trials),
         sum(float(trial["seconds"]) for trial in trials),
-        {name: value for name, value in best.items() if value and name not in COLUMNS},
+        parameters(best),
         int(best["trial"]) if best else None,
         tuple(step for t in trials if t["widened"] for step in t["widened"].split("; ")),
     )

@@ -5,7 +5,8 @@ next goes on with its run where that was left.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,18 +14,39 @@ from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from bslbench.config import Scalar, read_toml
 from bslbench.engine.tuning.contenders import Contender, record
 from bslbench.engine.tuning.space import Space
 from bslbench.engine.tuning.study import Study, as_toml, merged
-from bslbench.errors import ConfigError
+from bslbench.errors import ConfigError, DataError, StoreError, first_line
 from bslbench.files import locked, write_atomically
 
 State = Literal["complete", "pruned", "failed"]
 
 COLUMNS = ["loss", "trial", "state", "score", "epochs", "seconds", "cell", "reason", "widened"]
 """Of ``trials.csv``, before one column for each parameter. `score` is Recall@20 on valid."""
+CLASH = "param."
+"""Before the name of a parameter that is one of these."""
+
+
+def column_of(parameter: str) -> str:
+    """Return the column of ``trials.csv`` that a parameter has.
+
+    Examples
+    --------
+    >>> column_of("tau"), column_of("score")
+    ('tau', 'param.score')
+    """
+    return CLASH + parameter if parameter in COLUMNS else parameter
+
+
+def parameters(row: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters among the values of a row of ``trials.csv``."""
+    own = {name: value for name, value in row.items() if value and name not in COLUMNS}
+    return {name.removeprefix(CLASH): value for name, value in own.items()}
+
 
 STATES: dict[State, TrialState] = {
     "complete": TrialState.COMPLETE,
@@ -138,7 +160,8 @@ class Ledger:
         )
         with locked(self.folder):
             if trial.number not in {known.number for known in self._trials(name)}:
-                self._study(name).add_trial(frozen)
+                with self._whole():
+                    self._study(name).add_trial(frozen)
 
     def granted(self) -> int:
         """Return how many rounds, one trial of each loss, a budget has been found to allow."""
@@ -151,11 +174,14 @@ class Ledger:
             if rounds > self.granted():
                 write_atomically(self.folder / "rounds.json", f"{rounds}\n")
 
+    @property
+    def _database(self) -> Path:
+        return self.folder / "study.db"
+
     @cached_property
     def _storage(self) -> Any:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        path = (self.folder / "study.db").resolve()
-        return optuna.storages.RDBStorage(f"sqlite:///{path}")
+        return optuna.storages.RDBStorage(f"sqlite:///{self._database.resolve()}")
 
     def _study(self, name: str) -> optuna.Study:
         if name not in self._studies:
@@ -165,10 +191,24 @@ class Ledger:
         return self._studies[name]
 
     def _trials(self, name: str) -> list[Trial]:
-        if not (self.folder / "study.db").exists():  # which reading would make
+        if not self._database.exists():  # which reading would make
             return []
-        found = (_read(frozen) for frozen in self._study(name).get_trials(deepcopy=False))
+        with self._whole():
+            if name not in optuna.get_all_study_names(self._storage):  # which reading would enter
+                return []
+            found = [_read(frozen) for frozen in self._study(name).get_trials(deepcopy=False)]
         return sorted(found, key=lambda trial: trial.number)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Turn what a damaged database, or a full disk, makes Optuna raise into one line."""
+        try:
+            yield
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+            cause = error.__cause__ or error
+            if isinstance(cause, OperationalError):
+                raise StoreError(f"cannot write {self._database}: {first_line(cause)}") from error
+            raise DataError(f"{self._database} is damaged: {first_line(cause)}") from error
 
 
 def _read(frozen: FrozenTrial) -> Trial:

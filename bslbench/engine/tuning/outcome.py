@@ -7,7 +7,7 @@ from pathlib import Path
 from bslbench.config import Grid
 from bslbench.engine.store import csv_text
 from bslbench.engine.tuning.contenders import Contender
-from bslbench.engine.tuning.ledger import COLUMNS, Trial
+from bslbench.engine.tuning.ledger import COLUMNS, Trial, column_of
 from bslbench.engine.tuning.proposals import best_of, widened
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError, RunFailed
@@ -30,7 +30,7 @@ def write_outcome(
     RunFailed
         If no trial of a loss is complete.
     """
-    names = dict.fromkeys(name for contender in entered for name in contender.space)
+    names = dict.fromkeys(column_of(name) for contender in entered for name in contender.space)
     rows = []
     for contender in entered:
         ended = trials[contender.name]
@@ -47,13 +47,12 @@ def write_outcome(
                     "cell": trial.cell,
                     "reason": trial.reason,
                     "widened": "; ".join(str(s) for s in steps if s.known == trial.number + 1),
-                    **trial.params,
+                    **{column_of(name): value for name, value in trial.params.items()},
                 }
             )
-    tuned = tuned_toml(study, entered, trials)
     with locked(folder):
         write_atomically(folder / "trials.csv", csv_text([*COLUMNS, *names], rows))
-        write_atomically(folder / TUNED, tuned)
+        write_atomically(folder / TUNED, tuned_toml(study, entered, trials))
 
 
 def tuned_toml(
@@ -68,7 +67,9 @@ def tuned_toml(
     for contender in entered:
         best = best_of(trials[contender.name])
         if best is None:
-            raise RunFailed(f"{contender.name}: no trial of study '{study.name}' was finished")
+            ended = trials[contender.name]
+            why = next((f": {trial.reason}" for trial in ended if trial.reason), "")
+            raise RunFailed(f"{contender.name}: no trial of study '{study.name}' was finished{why}")
         chosen = contender.trial(best.params)
         at = f", at {noise.level}" if study.noise else ""
         source = f"tuned ({study.name}, trial {best.number}{at})"

@@ -1,7 +1,7 @@
 """The search: rounds of one trial for each loss, until the budget is spent."""
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
@@ -20,6 +20,10 @@ from bslbench.engine.tuning.space import Params, Space
 from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError, RunFailed, StoreError
 from bslbench.training import Evaluation, Interrupted
+
+TRIES = 3
+"""How often a call starts a trial whose process gets lost: for want of memory, say, which others
+had."""
 
 HOPELESS = 4
 """Failures with which a loss may begin before they end a study, unless a budget says otherwise."""
@@ -104,6 +108,7 @@ class _Feed:
         self.ready: deque[_Task] = deque()
         self.running: dict[str, tuple[_Task, float]] = {}
         self.held: set[str] = set()
+        self.lost: Counter[str] = Counter()
         self.unwritable = ""
         self.looked = -math.inf
 
@@ -136,9 +141,10 @@ class _Feed:
         tasks = [task for contender in self.entered for task in self._tasks(contender, rounds)]
         taken = {*self.running, *self.held}
         for task in sorted(tasks, key=lambda task: task.number):
-            if task.job.cell.id not in taken:  # two trials may try the same: one after the other
+            # Two trials may try the same: one after the other.
+            if task.job.cell.id not in taken and not task.job.run.held():
                 self.ready.append(task)
-                taken.add(task.job.cell.id)
+            taken.add(task.job.cell.id)
         self.looked = monotonic()
 
     def _tasks(self, contender: Contender, rounds: int) -> Iterator[_Task]:
@@ -164,18 +170,22 @@ class _Feed:
 
     def started(self, cell: Cell) -> None:
         task, _ = self.running[cell.id]
-        self.running[cell.id] = task, monotonic()
+        before = task.job.run.progress().get("seconds", 0.0)  # of a call that was cut off
+        self.running[cell.id] = task, monotonic() - before
         self.watcher.started(cell, f"{task.contender.name}, trial {task.number}")
 
     def ended(self, job: Job, result: Result) -> None:
         task, begun = self.running.pop(job.cell.id)
         self.looked = -math.inf
-        if result.kind in ("held", "interrupted", "unwritable"):
+        self.lost[job.cell.id] += result.kind == "lost"
+        again = result.kind == "lost" and self.lost[job.cell.id] < TRIES
+        if again or result.kind in ("held", "interrupted", "unwritable"):
             self.held.add(job.cell.id)
-            self.unwritable = self.unwritable or result.reason
+            if result.kind == "unwritable":
+                self.unwritable = self.unwritable or result.reason
             self.watcher.left(job.cell)
             return
-        if result.kind == "failed":
+        if result.kind in ("failed", "lost"):
             spent = monotonic() - begun
             trial = Trial(task.number, task.params, job.cell.id, "failed", {}, spent, result.reason)
         else:
@@ -252,7 +262,7 @@ def rounds_of(
     if budget.rounds is not None:
         return budget.rounds
     assert budget.seconds is not None
-    rounds = ledger.granted()
+    rounds = max(ledger.granted(), min(map(len, trials.values())))
     spent = sum(trial.seconds for ended in trials.values() for trial in ended)
     cost = {name: cost_of(ended, budget.guess.get(name, 0.0)) for name, ended in trials.items()}
     while rounds < min(map(len, trials.values())) + lag:
@@ -261,12 +271,23 @@ def rounds_of(
             break
         rounds += 1
     if not rounds:
-        raise ConfigError(
-            f"a trial of each loss takes about {sum(cost.values()):.0f} s, "
-            f"more than the budget of {budget.seconds:.0f} s"
-        )
+        raise _too_little(sum(cost.values()), budget.seconds)
     ledger.grant(rounds)
     return rounds
+
+
+def check_budget(budget: Budget) -> None:
+    """Raise a `ConfigError` if the budget is too little to begin a study with."""
+    guess = sum(budget.guess.values())
+    if budget.seconds is not None and guess > budget.seconds:
+        raise _too_little(guess, budget.seconds)
+
+
+def _too_little(cost: float, seconds: float) -> ConfigError:
+    return ConfigError(
+        f"a trial of each loss takes about {cost:.0f} s, more than the budget of {seconds:.0f} s; "
+        "shorter trials: --set epochs=12, say"
+    )
 
 
 def cost_of(trials: Sequence[Trial], guess: float) -> float:

@@ -129,8 +129,15 @@ def merged(old: dict[str, Any], new: dict[str, Any], where: str) -> dict[str, An
                 "give another --name"
             )
     for name, loss in new["loss"].items():
-        if name in old["loss"] and old["loss"][name] | {"asked": ""} != loss | {"asked": ""}:
-            raise ConfigError(f"{where}: {name} has changed since; give another --name")
+        before = old["loss"].get(name, loss)
+        for key in sorted({*before, *loss} - {"asked"}):
+            if before.get(key) != loss.get(key) and key == "source":
+                raise ConfigError(f"{where}: {name} has changed since; give another --name")
+            if before.get(key) != loss.get(key):
+                raise ConfigError(
+                    f"{where}: {name} has {key} = {before.get(key)!r}, not {loss.get(key)!r}; "
+                    "give another --name"
+                )
     references = list(dict.fromkeys([*old["references"], *new["references"]]))
     return new | {"references": references, "loss": old["loss"] | new["loss"]}
 
