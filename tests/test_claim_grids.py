@@ -126,7 +126,8 @@ def test_at_hand_on_the_command_line(bslbench: Command) -> None:
 
 def test_the_page_speaks_of_grids_and_tables_that_there_are() -> None:
     text = DOCS.read_text()
-    commands = [shlex.split(line) for line in text.splitlines() if line.startswith("bslbench ")]
+    lines = text.replace("\\\n", "").splitlines()
+    commands = [shlex.split(line) for line in lines if line.startswith("bslbench ")]
     assert len(commands) >= 10
     for words in commands:
         for option, known in (("--grid", NAMES), ("--table", TABLES)):

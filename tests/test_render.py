@@ -173,6 +173,7 @@ def test_csv_has_every_digit_and_what_programs_want(table: Table) -> None:
         "vs bpr low",
         "vs bpr high",
         "selection",
+        "stamp",
     ]
     assert third[f"{group} Recall@20 mean"] == "0.3333333333333333"
     assert first["yelp2018 Recall@20 mark"] == "ab" and first[f"{group} Recall@20 mean"] == ""
