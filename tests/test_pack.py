@@ -26,6 +26,7 @@ from bslbench.engine.tuning.search import Budget, search
 from bslbench.engine.tuning.study import Study
 from bslbench.engine.verify import Check, check_metrics, rerun
 from bslbench.errors import ConfigError, DataError
+from bslbench.losses import LOSSES
 from bslbench.report.results import Results
 from bslbench.report.tuning import latex_row, standings, tuning_table
 from bslbench.report.verdict.page import judged, page
@@ -308,6 +309,17 @@ def test_a_run_made_again_has_the_same_bytes(packed: bytes, tmp_path: Path) -> N
     assert [check.verdict for check in checks] == ["same bytes"] * 2
     assert told == [check.cell.id for check in checks]
     assert told != [c.cell.id for c in rerun(pack, tmp_path, 2, 1, Options(), told.append)]
+
+
+def test_runs_of_an_older_version_of_a_loss_are_not_made_again(
+    packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = read_pack(packed, "it")
+    pack.unpack(tmp_path, "study")
+    for loss in {cell.loss for cell in pack.cells} & LOSSES.keys():
+        monkeypatch.setattr(LOSSES[loss], "version", 2)
+    made = list(rerun(pack, tmp_path, 100, 0, Options(), lambda name: None))
+    assert not {check.cell.loss for check in made} & LOSSES.keys()
 
 
 @pytest.mark.parametrize(

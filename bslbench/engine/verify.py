@@ -24,6 +24,8 @@ from bslbench.engine.store import Run, Store
 from bslbench.errors import DataError
 from bslbench.evaluation.metrics import summary
 from bslbench.evaluation.ranks import Ranks
+from bslbench.losses import LOSSES
+from bslbench.losses.base import declared
 
 SURE = 0.99
 """How often an honest run on another kind of machine lies within its band."""
@@ -107,7 +109,8 @@ def rerun(
 ) -> Iterator[Check]:
     """Make some runs of an unpacked pack again, drawn at random, and compare.
 
-    Runs of somebody's own code are left out: only what stands in this package is run.
+    Runs of somebody's own code are left out, and of older versions of our losses: only what stands
+    in this package is run.
 
     Parameters
     ----------
@@ -116,13 +119,20 @@ def rerun(
     tell
         Called with the id of each run before it starts.
     """
-    ours = [cell for cell in pack.cells if not (cell.loss_source or cell.backbone_source)]
+    ours = [cell for cell in pack.cells if _stands_here(cell)]
     bands = _bands(pack.cells, Store(root))
     for cell in random.Random(seed).sample(ours, min(sample, len(ours))):
         tell(cell.id)
         with TemporaryDirectory(prefix="bslbench-verify-") as folder:
             run_cell(cell, Store(Path(folder)), options)
             yield _compared(cell, Store(root).run(cell.id), Store(Path(folder)).run(cell.id), bands)
+
+
+def _stands_here(cell: Cell) -> bool:
+    if cell.loss_source or cell.backbone_source:
+        return False
+    loss = LOSSES.get(cell.loss)  # None for a reference
+    return loss is None or declared(loss, "version") == cell.loss_version
 
 
 def _compared(cell: Cell, packed: Run, made: Run, bands: dict[str, float]) -> Check:
