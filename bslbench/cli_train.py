@@ -133,7 +133,7 @@ def train(
     from bslbench.training import Interrupted
 
     base = find_grid(grid) if grid else Grid()
-    losses = [name for loss in losses or [] for name in (LOSSES if loss == "all" else [loss])]
+    losses = options.each(losses, LOSSES)
     changes: dict[str, Any] = {
         "datasets": datasets,
         "backbones": backbones,

@@ -100,7 +100,7 @@ def tune(
     name = validated(Grid, {"name": name}, "--name").name
     ledger = Ledger(results / name)
     known_losses, known_references = ledger.asked()
-    asked = [name for loss in losses or [] for name in (LOSSES if loss == "all" else [loss])]
+    asked = options.each(losses, LOSSES)
     content = {
         "name": name,
         "dataset": dataset,

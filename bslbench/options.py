@@ -1,6 +1,7 @@
 """Options that several commands share, and how the values of options are read."""
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,17 @@ def seeds(text: str) -> int | list[int]:
     if numbers[0] < 1:
         raise ConfigError(f"--seeds {text}: say how many, 1 or more, or which: 0,7,9")
     return numbers[0]
+
+
+def each(names: list[str] | None, known: Iterable[str]) -> list[str]:
+    """Return names as asked for, ``all`` standing for all that are known.
+
+    Examples
+    --------
+    >>> each(["all", "mine.py:Mine"], ["sl", "bpr"]), each(None, ["sl"])
+    (['sl', 'bpr', 'mine.py:Mine'], [])
+    """
+    return [one for name in names or [] for one in (known if name == "all" else [name])]
 
 
 def report_of(grid: str, results: Path) -> str:

@@ -56,9 +56,8 @@ def corrupt(split: Interactions, noise: Noise, seed: int, whole: Interactions) -
             )
         false = FalseNegatives(clean, _shares(degrees, split.n_items, noise.neg))
     if noise.pos:
-        known = whole.train + whole.valid + whole.test
-        if noise.kind == "published":  # which looks at train alone
-            known = clean
+        published = noise.kind == "published"  # which looks at train alone
+        known = clean if published else whole.train + whole.valid + whole.test
         counts = np.floor(noise.pos * degrees).astype(np.int64)
         train = train + _drawn(split, noise, counts, known, key_of(seed, "false positives"))
         if noise.labels == "same":

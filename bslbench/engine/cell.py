@@ -92,8 +92,7 @@ def run_cell(
             elif run.finished(cell, options.save_model):
                 return False
             if options.force or not run.finished(cell):
-                for name in ("metrics.csv", "model.safetensors"):
-                    run.file(name).unlink(missing_ok=True)
+                run.forget()
             run.file("failure.json").unlink(missing_ok=True)
         if bar and (before := past(run, cell, bar)) and before.pruned:
             raise Pruned

@@ -60,11 +60,12 @@ def expand(
         raise ConfigError(
             f"grid '{grid.name}' has neither losses nor references: --loss sl, --reference ease"
         )
+    catalog = load_catalog() if catalog is None else catalog
     losses = _apart([find(name, LOSSES, "loss") for name in grid.losses])
     backbones = _apart([find(name, BACKBONES, "backbone") for name in grid.backbones])
     references = [_reference(name) for name in grid.references]
     _check_keys(grid, losses, backbones, references)
-    _check_rules(grid, losses, backbones, references, catalog or load_catalog())
+    _check_rules(grid, losses, backbones, references, catalog)
     if grid.selection == "test" and any(noise.labels == "same" for noise in grid.noises()):
         raise ConfigError(f"grid '{grid.name}': valid_noise acts on selection = \"valid\" only")
     presets = find_presets(grid.presets, losses + backbones)

@@ -129,8 +129,8 @@ class _Driver:
             if not job.options.force and job.run.finished(job.cell, job.options.save_model):
                 claim.close()
                 return self.listener.ended(job, Result("found"))
-            if job.options.force:  # what is found there from now on is this job's
-                job.run.file("metrics.csv").unlink(missing_ok=True)
+            if job.options.force or not job.run.finished(job.cell):
+                job.run.forget()  # what is found there from now on is this job's
             with suppress(FileNotFoundError):
                 state["state.pt"] = job.run.file("state.pt").read_bytes()
         ref = self.work.remote(
@@ -247,6 +247,8 @@ def _user_files(cell: Cell) -> Files:
 
 def _unpack(files: Files, job: Job) -> None:
     """Write a run's files, those first that do not say that it is finished."""
+    if "metrics.csv" in files:  # of an earlier run without its model: its bits may differ
+        job.run.file("metrics.csv").unlink(missing_ok=True)
     for name in sorted(files, key=lambda name: (name == "metrics.csv", name == "run.json")):
         write_atomically(job.run.file(name), files[name])
     for gone in {"state.pt", "failure.json", "progress.json"} - files.keys():

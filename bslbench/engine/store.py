@@ -69,6 +69,11 @@ class Run:
             return False
         return self.info().get("metrics_sha256") == sha256(content)
 
+    def forget(self) -> None:
+        """Remove what a run came to that is about to be made anew: its metrics and its model."""
+        for name in ("metrics.csv", "model.safetensors"):
+            self.file(name).unlink(missing_ok=True)
+
     def info(self) -> dict[str, Any]:
         """Return ``run.json``; nothing if it is missing or damaged."""
         return _json(self.file("run.json"))

@@ -13,10 +13,7 @@ from torch.nn.functional import normalize, pad
 
 from bslbench.data.interactions import Interactions
 from bslbench.evaluation.ranks import DEPTH, I32, I64, TOP, U8, Ranks
-from bslbench.kernels.topk import masked_topk
-
-BLOCK_SCORES = 2**25
-"""Scores computed at a time (128 MiB), so that the cost of switching kernels does not show."""
+from bslbench.kernels.topk import BLOCK_SCORES, masked_topk
 
 
 class Scorer(Protocol):

@@ -9,6 +9,9 @@ from bslbench.kernels import cpu_topk, cuda_topk
 
 IntArray = npt.NDArray[np.integer]
 
+BLOCK_SCORES = 2**25
+"""Scores to compute at a time (128 MiB), so that the cost of switching kernels does not show."""
+
 
 def masked_topk(
     scores: Tensor,

@@ -6,14 +6,12 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, logsigmoid, normalize, pad
 
 from bslbench.kernels.log_sum_exp import log_sum_exp
-from bslbench.kernels.topk import masked_topk
+from bslbench.kernels.topk import BLOCK_SCORES, masked_topk
 from bslbench.losses.base import Batch, Setup, check_positive
 from bslbench.losses.softmax import TAU, SoftmaxLoss
 
 BLOCK = 1024
 """Users scored at a time, at most."""
-BLOCK_SCORES = 2**25
-"""Scores made at a time, 128 MiB."""
 
 
 class SLatK(SoftmaxLoss):

@@ -11,9 +11,9 @@ from torch import Tensor
 from bslbench import memory
 from bslbench.data.interactions import Interactions
 from bslbench.errors import ConfigError
-from bslbench.evaluation.ranking import BLOCK_SCORES, Scorer, tie_order
+from bslbench.evaluation.ranking import Scorer, tie_order
 from bslbench.kernels import cpu_references
-from bslbench.kernels.topk import masked_topk
+from bslbench.kernels.topk import BLOCK_SCORES, masked_topk
 from bslbench.references.base import Reference, check_at_least
 from bslbench.references.gram import Counts
 

@@ -142,13 +142,8 @@ def significance(
                 few += 1
             elif pair.digest in kept:
                 found[pair] = kept[pair.digest]
-            elif _at_hand(results, pair):
-                tell(f"comparing {pair.key.label} with {pair.against.label}, {metric}")
-                made = _compare(results, pair)
-                if _fits(made, results, pair):
-                    found[pair] = made
-                else:
-                    lacking += 1
+            elif made := _compare(results, pair, tell):
+                found[pair] = made
             else:
                 lacking += 1
         lines += _adjusted(found)
@@ -206,29 +201,24 @@ def _best(
     return {key: best[key.noise] for key in means}
 
 
-def _at_hand(results: Results, pair: Pair) -> bool:
-    runs = (results.folder / "runs" / run_id for ids in pair.runs for run_id in ids)
-    return all((folder / "ranks.npz").exists() for folder in runs)
+def _compare(results: Results, pair: Pair, tell: Callable[[str], None]) -> Comparison | None:
+    """Compare a pair by the ranks of its runs.
 
-
-def _fits(found: Comparison, results: Results, pair: Pair) -> bool:
-    """Tell whether the ranks are those that the grid's values were computed from.
-
-    The same cells may have been run on two machines, to other last bits or more.
+    None if these are not at hand, or not those that the grid's values were computed from: the same
+    cells may have been run on two machines, to other last bits or more.
     """
+    store = Store(results.folder)
+    a, b = ([store.run(run_id) for run_id in ids] for ids in zip(*pair.runs, strict=True))
+    if not all(run.file("ranks.npz").exists() for run in (*a, *b)):
+        return None
+    tell(f"comparing {pair.key.label} with {pair.against.label}, {pair.metric}")
+    found = compare(a, b, pair.metric)
     scores = results.scores([pair.metric])
     own, base = (
         fmean(scores[run_id, pair.metric] for run_id in ids) for ids in zip(*pair.runs, strict=True)
     )
-    return math.isclose(found.base, base, rel_tol=1e-9) and math.isclose(
-        found.base + found.diff, own, rel_tol=1e-9
-    )
-
-
-def _compare(results: Results, pair: Pair) -> Comparison:
-    store = Store(results.folder)
-    a, b = ([store.run(run_id) for run_id in ids] for ids in zip(*pair.runs, strict=True))
-    return compare(a, b, pair.metric)
+    told = [(found.base, base), (found.base + found.diff, own)]
+    return found if all(math.isclose(x, y, rel_tol=1e-9) for x, y in told) else None
 
 
 def _adjusted(found: Mapping[Pair, Comparison]) -> list[Compared]:

@@ -194,7 +194,8 @@ class Ledger:
         if not self._database.exists():  # which reading would make
             return []
         with self._whole():
-            if name not in optuna.get_all_study_names(self._storage):  # which reading would enter
+            known = name in self._studies or name in optuna.get_all_study_names(self._storage)
+            if not known:  # which reading would enter
                 return []
             found = [_read(frozen) for frozen in self._study(name).get_trials(deepcopy=False)]
         return sorted(found, key=lambda trial: trial.number)
