@@ -11,6 +11,8 @@ from typing import Protocol
 
 import torch
 
+from bslbench.memory import keep_freed
+
 MIB = 2**20
 
 
@@ -91,6 +93,18 @@ def resident(field: str) -> float:
     return int(found[1]) / 1024 if found else float("nan")
 
 
+def give_back() -> None:
+    """Have glibc give large blocks back to the system, as it does unless a program asks otherwise.
+
+    `keep_freed`, which training calls, would spare the plain way of all that it pays for them.
+    """
+    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        libc.mallopt(mmap_threshold, 2**25)  # where glibc's own adjustment of the two ends
+        libc.mallopt(trim_threshold, 2**26)
+        libc.malloc_trim(0)
+
+
 def wait(device: str) -> None:
     """Wait for the device; the CPU is always done."""
     if device != "cpu":
@@ -155,16 +169,23 @@ class Row:
 
 
 def measure(name: str, case: Case, machine: Machine, device: str, rounds: int) -> Row:
-    """Take turns `rounds` times, after one call each to warm up and one for memory."""
-    actions = [case.ours] if case.plain is None else [case.ours, case.plain]
-    mib, clocks = [], [Clock(device) for _ in actions]
-    for action in actions:
+    """Take turns `rounds` times, after one call each to warm up and one for memory.
+
+    What a side frees is kept at hand or given back as it is where that side runs alone.
+    """
+    sides = [(keep_freed, case.ours)]
+    if case.plain:
+        sides.append((give_back, case.plain))
+    mib, clocks = [], [Clock(device) for _ in sides]
+    for prepare, action in sides:
+        prepare()
         action(Clock(device))
         memory = Memory(device)
         action(memory)
         mib.append(median(memory.readings))
     for _ in range(rounds):
-        for action, clock in zip(actions, clocks, strict=True):
+        for (prepare, action), clock in zip(sides, clocks, strict=True):
+            prepare()
             action(clock)
     ms = [1e3 * median(clock.readings) for clock in clocks]
     least = 1e3 * max(case.flops / machine.flops, case.traffic / machine.bandwidth)
