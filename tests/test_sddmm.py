@@ -9,9 +9,10 @@ import numba
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from bslbench.kernels import cpu
-from bslbench.kernels.norms import squared_norms
+from bslbench.kernels.norms import squared_norms, unit_rows
 from bslbench.kernels.sddmm import Index, item_block, item_bounds, sddmm, sddmm_reference
 
 
@@ -203,10 +204,30 @@ def test_squared_norms_equal_plain_torch() -> None:
     torch.testing.assert_close(x.grad, y.grad)
 
 
+@pytest.mark.parametrize("dim", [1, 7, 24, 64])
+def test_unit_rows_equal_normalize_in_float64(dim: int) -> None:
+    draws = torch.Generator().manual_seed(3)
+    x = torch.randn(dim, 50, generator=draws).t()  # rows that do not lie in one piece
+    x[0], x[1] = 0, 1e-20
+    weights = torch.randn(50, dim, generator=draws)
+    ours, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    scaled, expected = unit_rows(ours), normalize(exact, dim=1, eps=1e-12)
+    (scaled * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert ours.grad is not None and exact.grad is not None
+    torch.testing.assert_close(scaled.double(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours.grad.double(), exact.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_unit_rows_of_what_is_not_a_number_are_not_numbers() -> None:
+    assert unit_rows(torch.full((1, 3), torch.nan)).isnan().all()
+
+
 def test_second_derivatives_are_refused() -> None:
     index, _ = draw(4, 50, 1, 10)
     users, items = (torch.rand(n, 8, requires_grad=True) for n in (4, 50))
-    for out in (sddmm(users, items, index, cosine=True).neg, squared_norms(items)):
+    made = sddmm(users, items, index, cosine=True).neg, squared_norms(items), unit_rows(items)
+    for out in made:
         (grad,) = torch.autograd.grad(out.square().sum(), items, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
             grad.sum().backward()

@@ -12,6 +12,9 @@ import numpy as np
 from bslbench.kernels.cpu import F32, I32, inline, jit_in_order
 from bslbench.kernels.cpu_rows import add_scaled, dot, filled, load, store, times
 
+EPS = np.float32(1e-12)
+"""Rows are divided by max(norm, EPS), as torch.nn.functional.normalize does."""
+
 
 class Scale(NamedTuple):
     """What rows are scaled by before they are multiplied.
@@ -38,6 +41,12 @@ class Kernels(NamedTuple):
 
     squared_norms: Any
     """(rows [n, d], out [n])."""
+    scales: Any
+    """(rows [n, d], squared [n], factor [n], pull [n]), all but the first written."""
+    unit: Any
+    """(rows [n, d], factor [n], pull [n], out [n, d]), all but the first written."""
+    grad_unit: Any
+    """(given [n, d], rows [n, d], factor [n], pull [n], out [n, d])."""
     forward: Any
     """(users, items, user_scale, item_scale, index, offsets, pos, neg), the last two written."""
     grad_users: Any
@@ -58,6 +67,14 @@ def through_norm(given: Any, row: Any, factor: Any, pull: Any, grad_squared: Any
     return add_scaled(times(given, factor), weight, row)
 
 
+@inline
+def of_cosine(squared: Any) -> Any:
+    """Return `Scale.factor` and `Scale.pull` of a row with this squared norm."""
+    norm = np.sqrt(squared)
+    factor = np.float32(1) / (norm if not norm < EPS else EPS)  # NaN stays NaN
+    return factor, factor * factor if norm > EPS else np.float32(0)
+
+
 # The closures hold `dim` alone: with a function among them each process would compile anew.
 @lru_cache
 def kernels(dim: int) -> Kernels:
@@ -69,6 +86,31 @@ def kernels(dim: int) -> Kernels:
         for i in numba.prange(rows.shape[0]):
             row = load(rows, np.uint64(i), dim)
             out[i] = dot(row, row)
+
+    @jit_in_order
+    def scales(rows: F32, squared: F32, factor: F32, pull: F32) -> None:
+        """Write the squared norms of rows, and what a cosine scales them by."""
+        for i in numba.prange(rows.shape[0]):
+            row = load(rows, np.uint64(i), dim)
+            squared[i] = dot(row, row)
+            factor[i], pull[i] = of_cosine(squared[i])
+
+    @jit_in_order
+    def unit(rows: F32, factor: F32, pull: F32, out: F32) -> None:
+        """Write rows at unit length, and what they were scaled by."""
+        for r in numba.prange(rows.shape[0]):
+            i = np.uint64(r)
+            row = load(rows, i, dim)
+            factor[r], pull[r] = of_cosine(dot(row, row))
+            store(out, i, times(row, factor[r]))
+
+    @jit_in_order
+    def grad_unit(given: F32, rows: F32, factor: F32, pull: F32, out: F32) -> None:
+        """Write the gradient of rows from that of the same at unit length."""
+        for r in numba.prange(rows.shape[0]):
+            i = np.uint64(r)
+            own, row = load(given, i, dim), load(rows, i, dim)
+            store(out, i, through_norm(own, row, factor[r], pull[r], np.float32(0)))
 
     @jit_in_order
     def forward(
@@ -180,4 +222,4 @@ def kernels(dim: int) -> Kernels:
                 given, row = load(out, j, dim), load(items, j, dim)
                 store(out, j, through_norm(given, row, factor, pull, grad_squared[j]))
 
-    return Kernels(squared_norms, forward, grad_users, grad_items)
+    return Kernels(squared_norms, scales, unit, grad_unit, forward, grad_users, grad_items)

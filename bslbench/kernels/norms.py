@@ -1,13 +1,14 @@
-"""Squared row norms, differentiable, in one pass over the table each way."""
+"""Row norms and rows of unit length, differentiable, in one pass over the table each way."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import normalize
 
 from bslbench.kernels import cpu
-from bslbench.kernels.cpu_sddmm import kernels
+from bslbench.kernels.cpu_sddmm import EPS, kernels
 
 
 def squared_norms(x: Tensor) -> Tensor:
@@ -33,4 +34,30 @@ class _CpuSquaredNorms(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         out = torch.empty_like(x)
         cpu.scale_rows(x.detach().numpy(), (2 * grad).numpy(), out.numpy())
+        return out
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Return the rows of x [n, d] divided by max(norm, `EPS`), as `normalize` does."""
+    if cpu.takes(x):
+        scaled: Tensor = _CpuUnitRows.apply(x)  # type: ignore[no-untyped-call]
+        return scaled
+    return normalize(x, dim=1, eps=float(EPS))
+
+
+class _CpuUnitRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        out, scale = torch.empty_like(x), torch.empty(2, len(x))
+        kernels(x.shape[1]).unit(x.detach().numpy(), *scale.numpy(), out.numpy())
+        ctx.save_for_backward(x, scale)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        x, scale = ctx.saved_tensors
+        out, given = torch.empty_like(x), grad.contiguous().numpy()
+        kernels(x.shape[1]).grad_unit(given, x.detach().numpy(), *scale.numpy(), out.numpy())
         return out

@@ -10,10 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bslbench.kernels import cpu
-from bslbench.kernels.cpu_sddmm import Scale, kernels
-
-EPS = 1e-12
-"""Rows are divided by max(norm, EPS), as torch.nn.functional.normalize does."""
+from bslbench.kernels.cpu_sddmm import EPS, Scale, kernels
 
 
 def item_block(n_items: int) -> int:
@@ -108,8 +105,8 @@ def sddmm_reference(
     """`sddmm` in plain torch, any device and dtype, gathering `chunk` rows at a time."""
     squared = items.square().sum(1)
     if cosine:
-        users = users / users.norm(dim=1, keepdim=True).clamp_min(EPS)
-        items = items / items.norm(dim=1, keepdim=True).clamp_min(EPS)
+        users = users / users.norm(dim=1, keepdim=True).clamp_min(float(EPS))
+        items = items / items.norm(dim=1, keepdim=True).clamp_min(float(EPS))
     parts = [
         torch.einsum("bd,bmd->bm", rows, items[columns.long()])
         for rows, columns in zip(
@@ -130,8 +127,7 @@ class _CpuSddmm(torch.autograd.Function):
         ctx: Any, users: Tensor, items: Tensor, index: Index, cosine: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         users, items = users.contiguous(), items.contiguous()
-        squared = _squared_norms(items)
-        user_scale, item_scale = _scale(_squared_norms(users), cosine), _scale(squared, cosine)
+        (_, user_scale), (squared, item_scale) = (_scaled(rows, cosine) for rows in (users, items))
         n_rows, n_columns = index.items.shape
         pos, neg = torch.empty(n_rows, index.n_pos), torch.empty(n_rows, n_columns - index.n_pos)
         offsets, bounds = _merged(index)
@@ -185,19 +181,15 @@ def _merged(index: Index) -> tuple[Tensor, Tensor]:
     return offsets, torch.cat([index.bounds[parts], index.bounds[-1:]])
 
 
-def _squared_norms(rows: Tensor) -> Tensor:
-    squared = torch.empty(len(rows))
-    kernels(rows.shape[1]).squared_norms(_np(rows), _np(squared))
-    return squared
-
-
-def _scale(squared: Tensor, cosine: bool) -> Scale:
-    """Return what rows of these squared norms [n] are scaled by."""
+def _scaled(rows: Tensor, cosine: bool) -> tuple[Tensor, Scale]:
+    """Return the squared norms of rows [n, d], and what these are scaled by."""
+    squared, compiled = torch.empty(len(rows)), kernels(rows.shape[1])
     if not cosine:
-        return Scale(_np(torch.ones_like(squared)), _np(torch.zeros_like(squared)))
-    norms = squared.sqrt()
-    factor = norms.clamp_min(EPS).reciprocal()
-    return Scale(_np(factor), _np(torch.where(norms > EPS, factor.square(), 0.0)))
+        compiled.squared_norms(_np(rows), _np(squared))
+        return squared, Scale(np.ones(len(rows), np.float32), np.zeros(len(rows), np.float32))
+    scale = Scale(*np.empty((2, len(rows)), np.float32))
+    compiled.scales(_np(rows), _np(squared), *scale)
+    return squared, scale
 
 
 def _np(tensor: Tensor) -> Any:

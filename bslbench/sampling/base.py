@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from bslbench.backbones.base import Backbone, Rows
 from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.kernels.dropout import drop
-from bslbench.kernels.sddmm import EPS
+from bslbench.kernels.norms import squared_norms, unit_rows
 from bslbench.losses.base import Loss
 from bslbench.seeding import generator
 
@@ -118,8 +117,14 @@ class Sampler(ABC):
     ) -> tuple[Rows, Tensor]:
         """Return the backbone's rows, dropout on the users', and these' squared norms without."""
         rows = backbone(users, items)
-        sq_users = rows.users.square().sum(1) if rows.sq_users is None else rows.sq_users
+        sq_users = self.squares(rows.users, rows.sq_users)
         return rows._replace(users=self.dropout(rows.users, epoch, step)), sq_users
+
+    def squares(self, rows: Tensor, given: Tensor | None) -> Tensor:
+        """Return the squared norms of rows [n, d] that L2 sums, [n]; 0 for a run without L2."""
+        if not self.settings.l2:
+            return rows.new_zeros(len(rows))
+        return squared_norms(rows) if given is None else given
 
     def scored(
         self, pos: Tensor, neg: Tensor, squared: Tensor, **makers: Callable[[], Any]
@@ -130,4 +135,4 @@ class Sampler(ABC):
 
     def scaled(self, rows: Tensor) -> Tensor:
         """Return rows [n, d] ready to be multiplied: at unit length if scores are cosines."""
-        return normalize(rows, dim=1, eps=EPS) if self.cosine else rows
+        return unit_rows(rows) if self.cosine else rows

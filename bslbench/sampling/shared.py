@@ -63,7 +63,7 @@ class Shared(Sampler):
             rows = rows._replace(items=embedding(names, table), sq_items=sq_items)
         else:
             rows, sq_users = self.rows(backbone, users, names, epoch, step)
-        sq_items = rows.items.square().sum(1) if rows.sq_items is None else rows.sq_items
+        sq_items = self.squares(rows.items, rows.sq_items)
         unit_users, unit_items = self.scaled(rows.users), self.scaled(rows.items)
         positives = unit_items[: n_pos * n_rows].view(n_pos, n_rows, -1)
         pos = (unit_users * positives).sum(2).t()
