@@ -74,6 +74,23 @@ def store(context: Any, table: Any, i: Any, row: Any) -> Any:
 
 
 @_intrinsic
+def prefetch(context: Any, array: Any, i: Any) -> Any:
+    """Ask for the cache line of number i, counted through all rows, of a C-contiguous array."""
+    byte = ir.IntType(8).as_pointer()
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        place = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        taken = (byte, INTEGER, INTEGER, INTEGER)
+        ask = _llvm(builder, "llvm.prefetch.p0i8", ir.VoidType(), taken)
+        reading, near, data_cache = (ir.Constant(INTEGER, k) for k in (0, 3, 1))
+        builder.call(ask, (place, reading, near, data_cache))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+@_intrinsic
 def filled(context: Any, number: Any, dim: Any) -> Any:
     """Return a row of `dim` times `number`; `dim` is a constant."""
     row = Row(dim.literal_value)

@@ -10,10 +10,13 @@ import numba
 import numpy as np
 
 from bslbench.kernels.cpu import F32, I32, inline, jit_in_order
-from bslbench.kernels.cpu_rows import add_scaled, dot, filled, load, store, times
+from bslbench.kernels.cpu_rows import LANES, add_scaled, dot, filled, load, prefetch, store, times
 
 EPS = np.float32(1e-12)
 """Rows are divided by max(norm, EPS), as torch.nn.functional.normalize does."""
+
+AHEAD = 8
+"""Rows between the one that asks for its share of a block and the one that works on it."""
 
 
 class Scale(NamedTuple):
@@ -65,6 +68,22 @@ def through_norm(given: Any, row: Any, factor: Any, pull: Any, grad_squared: Any
     """
     weight = np.float32(2) * grad_squared - factor * pull * dot(given, row)
     return add_scaled(times(given, factor), weight, row)
+
+
+@inline
+def ask_for(index: I32, weights: F32, offsets: I32, i: int, b: int) -> None:
+    """Ask for the columns that row i has in block b, and their weights: two cache lines of each.
+
+    From row to row they lie too far apart for the machine to see them coming.
+    """
+    n_pos = index.shape[1] - weights.shape[1]
+    column, weight = (
+        i * index.shape[1] + offsets[i, b],
+        i * weights.shape[1] + offsets[i, b] - n_pos,
+    )
+    for line in (0, LANES):
+        prefetch(index, column + line)
+        prefetch(weights, weight + line)
 
 
 @inline
@@ -165,6 +184,8 @@ def kernels(dim: int) -> Kernels:
             last_row = min(n_rows, first_row + per_part)
             for b in range(offsets.shape[1]):
                 for r in range(first_row, last_row):
+                    if b > 0 and r + AHEAD < last_row:
+                        ask_for(index, neg, offsets, r + AHEAD, b - 1)
                     i = np.uint64(r)
                     columns, weights = index[i], pos[i] if b == 0 else neg[i]
                     total = load(out, i, dim) if b > 0 else filled(np.float32(0), dim)
@@ -205,6 +226,8 @@ def kernels(dim: int) -> Kernels:
             first_item, last_item = bounds[b], bounds[b + 1]
             out[first_item:last_item] = 0
             for i in range(n_rows):
+                if i + AHEAD < n_rows:
+                    ask_for(index, neg, offsets, i + AHEAD, b)
                 columns, factor = index[i], user_scale.factor[i]
                 user = load(users, np.uint64(i), dim)
                 for c in range(n_pos):
