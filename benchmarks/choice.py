@@ -89,18 +89,24 @@ def chosen(words: Sequence[str], budget: str) -> None:
 
 
 def checked(budget: float) -> None:
-    """Print the verdict, the time taken, and the figure that the embeddings give."""
-    folder = Path("results", NAME)
-    spent = float((folder / "race" / "clock").read_text())
-    print((folder / "report.md").read_text().split("\n## ")[0])
-    print(f"time: {spent:.0f} of {budget:.0f} s over all calls")
-    evaluated = folder / "evaluated"
-    [code] = re.findall(r"```python\n(.*?)```", (evaluated / "README.md").read_text(), re.S)
-    alone = [sys.executable, "-c", code]
-    found = subprocess.run(alone, cwd=evaluated, check=True, capture_output=True, text=True).stdout
-    print(f"{METRIC} of evaluated/, by numpy alone: {float(found):.6f}")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"peak memory of the largest process: {peak:.1f} GiB")
+    """Print the verdict, the time taken, and the figure that the embeddings give; keep all that."""
+    kept = Path("checked.md")
+    if not kept.exists():
+        folder = Path("results", NAME)
+        spent = float((folder / "race" / "clock").read_text())
+        evaluated = folder / "evaluated"
+        [code] = re.findall(r"```python\n(.*?)```", (evaluated / "README.md").read_text(), re.S)
+        alone = [sys.executable, "-c", code]
+        run = subprocess.run(alone, cwd=evaluated, check=True, capture_output=True, text=True)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        found = [
+            (folder / "report.md").read_text().split("\n## ")[0],
+            f"time: {spent:.0f} of {budget:.0f} s over all calls",
+            f"{METRIC} of evaluated/, by numpy alone: {float(run.stdout):.6f}",
+            f"peak memory of the largest process: {peak:.1f} GiB",
+        ]
+        kept.write_text("\n".join([*found, ""]))
+    print(kept.read_text())
 
 
 def tuned(share: str, budget: float, epochs: int) -> None:
