@@ -89,6 +89,10 @@ class LazyAdam:
 
     def step(self, rate: float) -> None:
         """Update the rows and parameters that have a gradient, at this learning rate."""
+        if self.dense:
+            self.dense.step(rate)
+        if all(table.parameter.grad is None for table in self.tables):
+            return  # as `Adam`, which counts no step of what has no gradient
         if self.n_steps == len(self.sizes):
             self.sizes, self.roots = (np.resize(x, 2 * len(x)) for x in (self.sizes, self.roots))
         t = self.n_steps = self.n_steps + 1
@@ -96,8 +100,6 @@ class LazyAdam:
         self.roots[t - 1] = (1 - BETAS[1] ** t) ** 0.5
         for table in self.tables:
             table.update(t, float(self.sizes[t - 1]), float(self.roots[t - 1]))
-        if self.dense:
-            self.dense.step(rate)
 
     def settle(self) -> None:
         """Bring every row up to date, as ranking and saving need it."""

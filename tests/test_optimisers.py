@@ -67,21 +67,30 @@ def test_a_row_left_alone_for_long_is_where_dense_adam_has_it(gap: int) -> None:
     one, other = Adam([dense]), LazyAdam([lazy], [])
     rows = torch.tensor([3, 1, 3])
     for t in range(gap + 2):
-        touched = t in (0, gap + 1)
-        values = torch.randn(3, 23, generator=draws)
-        dense.grad = torch.zeros_like(dense)
-        lazy.grad = None
-        if touched:
-            dense.grad.index_add_(0, rows, values)
-            other.catch_up(rows)
-            lazy.grad = torch.sparse_coo_tensor(
-                rows[None], values, lazy.shape, check_invariants=True
-            )
+        named = rows if t in (0, gap + 1) else rows[:0]
+        values = torch.randn(len(named), 23, generator=draws)
+        dense.grad = torch.zeros_like(dense).index_add_(0, named, values)
+        other.catch_up(named)
+        lazy.grad = torch.sparse_coo_tensor(named[None], values, lazy.shape, check_invariants=True)
         one.step(0.1 / (t + 1))
         other.step(0.1 / (t + 1))
     other.settle()
     torch.testing.assert_close(lazy, dense, rtol=1e-6, atol=1e-7)
     assert torch.equal(lazy[[0, 2, 4]], start[[0, 2, 4]])
+
+
+def test_steps_without_a_gradient_do_not_count() -> None:
+    dense, lazy = (nn.Parameter(torch.ones(4, 3)) for _ in range(2))
+    one, other = Adam([dense]), LazyAdam([lazy], [])
+    for t in range(1000):
+        if t >= 990:
+            dense.grad = torch.ones(4, 3)
+            rows = torch.arange(4)[None]
+            lazy.grad = torch.sparse_coo_tensor(rows, dense.grad, lazy.shape, check_invariants=True)
+        one.step(0.01)
+        other.step(0.01)
+    torch.testing.assert_close(lazy, dense, rtol=1e-6, atol=1e-7)
+    assert torch.allclose(dense, torch.tensor(0.9))
 
 
 def test_cut_off_anywhere_it_ends_in_the_same_bytes() -> None:

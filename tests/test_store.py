@@ -1,11 +1,13 @@
 """The results folder under bad luck: full, not writable, damaged. Never a wrong row."""
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bslbench.engine import cell as cells
 from bslbench.engine.grid import expand
@@ -54,7 +56,14 @@ def test_truncated_tables_are_written_again(tmp_path: Path) -> None:
     assert metrics(tmp_path) == before
 
 
-@pytest.mark.parametrize("content", [b"", b"not a state"])
+def cut_off() -> bytes:
+    """Return a quarter of a state: of this length torch says "Invalid argument"."""
+    whole = io.BytesIO()
+    torch.save({"backbone": torch.zeros(50_000)}, whole)
+    return whole.getvalue()[:50_000]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state", cut_off()])
 def test_a_damaged_state_starts_afresh(tmp_path: Path, content: bytes) -> None:
     run(grid(), tmp_path / "whole")
     [cell] = expand(grid())

@@ -18,13 +18,13 @@ from bslbench.engine.grid import expand
 from bslbench.engine.jobs import Job, Listener, Result, Stop, perform
 from bslbench.engine.pruning import fallen
 from bslbench.engine.store import Store
-from bslbench.engine.tuning.contenders import contenders
+from bslbench.engine.tuning.contenders import contenders, record
 from bslbench.engine.tuning.ledger import Ledger, Trial
 from bslbench.engine.tuning.outcome import TUNED, final_grid, write_outcome
 from bslbench.engine.tuning.proposals import bar_of, best_of, proposal, quasi_random, widened
 from bslbench.engine.tuning.search import Budget, rounds_of, search
 from bslbench.engine.tuning.space import COMMON, Choice, Range, read
-from bslbench.engine.tuning.study import Study
+from bslbench.engine.tuning.study import Study, merged
 from bslbench.errors import ConfigError, DataError, RunFailed
 from bslbench.losses import LOSSES
 from bslbench.references import REFERENCES
@@ -273,6 +273,15 @@ def test_trials_of_one_loss_do_not_prune_those_of_another(tmp_path: Path) -> Non
     run = Store(tmp_path).run(pruned.cell)
     assert not run.whole() and not run.file("state.pt").exists()
     assert len(pruned.curve) < FIXED["epochs"]
+
+
+def test_a_study_of_another_version_of_a_loss_takes_another_name() -> None:
+    asked = study(losses=["bc"])
+    new = record(asked, contenders(asked))
+    assert new["loss"]["bc"]["version"] == 2
+    del new["loss"]["bc"]["version"]
+    with pytest.raises(ConfigError, match="bc has version = None, not 2; give another --name"):
+        merged(new, record(asked, contenders(asked)), "study.toml")
 
 
 def test_a_failed_trial_counts_and_hopeless_losses_end_the_study(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def lost(job: Job, reason: str) -> Result:
     run = job.run
     try:
         with run.claim():
-            if run.finished(job.cell, job.options.save_model):
+            # What a forced job finds may be the old results, which it had not come to forget.
+            if not job.options.force and run.finished(job.cell, job.options.save_model):
                 return Result("trained")
             record_failure(run, reason)
     except InUse:

@@ -247,7 +247,8 @@ def _user_files(cell: Cell) -> Files:
 
 def _unpack(files: Files, job: Job) -> None:
     """Write a run's files, those first that do not say that it is finished."""
-    if "metrics.csv" in files:  # of an earlier run without its model: its bits may differ
+    # Those of an earlier run without its model may have other bits than what comes now.
+    if files.keys() & {"metrics.csv", "model.safetensors", "ranks.npz"}:
         job.run.file("metrics.csv").unlink(missing_ok=True)
     for name in sorted(files, key=lambda name: (name == "metrics.csv", name == "run.json")):
         write_atomically(job.run.file(name), files[name])

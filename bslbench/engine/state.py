@@ -1,5 +1,6 @@
 """What a run that was cut off goes on from: ``state.pt``, kept at evaluations and when stopped."""
 
+import errno
 import io
 from collections.abc import Callable
 from time import monotonic
@@ -61,9 +62,9 @@ def kept_state(cell: Cell, run: Run) -> dict[str, Any] | None:
         state = torch.load(path, weights_only=True)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # torch.load raises many kinds on a damaged file
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which cut-off ones raise
+            raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
         if of_memory(error):
             raise
         path.unlink(missing_ok=True)

@@ -140,6 +140,7 @@ def record(study: Study, entered: list[Contender]) -> dict[str, Any]:
             "set": study.fixed(contender.name),
             "space": {name: str(entry) for name, entry in contender.space.items()},
         }
+        | ({"version": version} if (version := contender.cell.loss_version) != 1 else {})
         for contender in entered
     }
     return content
