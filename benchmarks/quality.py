@@ -42,13 +42,13 @@ Curve = list[tuple[float, float]]
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--recipe", action="append", help="fast or thorough; default: both")
+    parser.add_argument("--recipe", action="append", help="default: fast")
     parser.add_argument("--dataset", default="yelp2018")
     parser.add_argument("--tau", default="0.11", help="the published temperature of Yelp2018")
     parser.add_argument("--factors", type=int, nargs="*", default=[64, 128], help="of ALS")
     options = parser.parse_args(arguments)
     curves = {f"ALS, d = {dim}": als(options.dataset, dim) for dim in options.factors}
-    for name in options.recipe or ["fast", "thorough"]:
+    for name in options.recipe or ["fast"]:
         curves[name] = recipe(options.folder, name, options.dataset, options.tau)
     rows = [[name, *map(shown, reached(curve)), *ending(curve)] for name, curve in curves.items()]
     heads = [f"s to {level:.4f}" for level in LEVELS]

@@ -360,6 +360,17 @@ def test_a_forged_table_is_found(packed: bytes, tmp_path: Path, name: str) -> No
         check_metrics(pack, tmp_path)
 
 
+def test_a_pack_from_before_losses_had_versions_is_whole(packed: bytes, tmp_path: Path) -> None:
+    def without(table: bytes) -> bytes:
+        return table.replace(b"loss_version", b"gone").replace(b"gone = 1\n", b"")
+
+    older = changed(packed, "grid/grid.toml", without, True)
+    assert b"loss_version" not in read_pack(older, "it").files["grid/grid.toml"]
+    pack = read_pack(older, "it")
+    pack.unpack(tmp_path, "study")
+    check_metrics(pack, tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"cells = [", b"cells = 1", b"cells = [1979-05-27]"])
 def test_a_pack_with_a_damaged_grid_is_refused(
     packed: bytes, tmp_path: Path, content: bytes

@@ -301,6 +301,7 @@ def read_plan(path: Path) -> list[dict[str, Any]]:
     try:
         cells: list[dict[str, Any]] = tomllib.loads(path.read_text("utf-8"))["cells"]
         for cell in cells:
+            cell.setdefault("loss_version", 1)  # which older grids do not say
             for key, kind in PLANNED.items():
                 if not isinstance(cell[key], kind):
                     raise TypeError(key)

@@ -93,13 +93,17 @@ def check_metrics(pack: Pack, root: Path) -> None:
 def _rows(table: str) -> list[list[tuple[str, str]]]:
     """Return the rows of a CSV in an order of their own, without what is empty."""
     rows = csv.DictReader(io.StringIO(table))
-    return sorted(sorted(pair for pair in row.items() if pair[1]) for row in rows)
+    lacking = ("loss_version", "1")  # in packs from before losses had versions
+    return sorted(
+        sorted(pair for pair in row.items() if pair[1] and pair != lacking) for row in rows
+    )
 
 
 def _cells(grid: str) -> list[str]:
     """Return the cells of a ``grid.toml`` in an order of their own; none if it is damaged."""
     try:
-        return sorted(json.dumps(cell, sort_keys=True) for cell in tomllib.loads(grid)["cells"])
+        cells = [{"loss_version": 1} | cell for cell in tomllib.loads(grid)["cells"]]
+        return sorted(json.dumps(cell, sort_keys=True) for cell in cells)
     except (ValueError, KeyError, TypeError):
         return []
 

@@ -53,7 +53,8 @@ def _finding(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | 
     measure = MEASURES[claim.measure]
     found = measure(_compared(pool, rules, claim, place), rules, claim, place)
     if found is None and measure(pool, rules, claim, place):
-        return decided(place, [not_told(listed(claim.against), "runs of one length")])
+        against = listed(claim.against) if claim.against else "the law"
+        return decided(place, [not_told(against, "runs of one length")])
     return found
 
 

@@ -19,8 +19,8 @@ TUNED = ("published", "tuned", "trial")
 """How `settings_from` begins for settings that somebody has searched."""
 LENGTH = ("epochs", "batch_size")
 """The settings that say how long a run is: only runs that are alike in them are compared."""
-FRAME = TrainSettings.model_fields.keys() - {"lr", "l2", "dropout", "scale"}
-"""The settings that are no search when they differ: those of a grid, not of a loss."""
+FRAME = TrainSettings.model_fields.keys() - {"lr", "l2", "dropout", "scale"} | {"loss_version"}
+"""What is no search when it differs: a grid's settings, not a loss's, and a loss's version."""
 
 
 class Place(NamedTuple):
