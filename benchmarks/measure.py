@@ -1,6 +1,5 @@
 """Meters for time and memory, turns, and what the machine can do at best."""
 
-import ctypes
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Protocol
 
 import torch
 
-from bslbench.memory import keep_freed
+from bslbench.memory import MMAP_THRESHOLD, TRIM_THRESHOLD, from_glibc, keep_freed
 
 MIB = 2**20
 
@@ -66,8 +65,8 @@ class Memory:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated() / MIB
             return
-        if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-            libc.malloc_trim(0)
+        if trim := from_glibc("malloc_trim"):
+            trim(0)
         try:
             Path("/proc/self/clear_refs").write_text("5")  # the mark falls to the present size
         except OSError:
@@ -98,11 +97,10 @@ def give_back() -> None:
 
     `keep_freed`, which training calls, would spare the plain way of all that it pays for them.
     """
-    if hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3  # malloc.h
-        libc.mallopt(mmap_threshold, 2**25)  # where glibc's own adjustment of the two ends
-        libc.mallopt(trim_threshold, 2**26)
-        libc.malloc_trim(0)
+    if mallopt := from_glibc("mallopt"):
+        mallopt(MMAP_THRESHOLD, 2**25)  # where glibc's own adjustment of the two ends
+        mallopt(TRIM_THRESHOLD, 2**26)
+        from_glibc("malloc_trim")(0)
 
 
 def wait(device: str) -> None:

@@ -8,7 +8,6 @@ draws the curves into FOLDER/quality.svg; a recipe that has ended in FOLDER is n
 import argparse
 import csv
 import subprocess
-import sys
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -23,6 +22,7 @@ from scipy.sparse import csr_matrix
 from tabulate import tabulate
 from threadpoolctl import threadpool_limits
 
+from benchmarks.choice import PROGRAM
 from bslbench.data.load import load
 from bslbench.data.splits import hold_out
 from bslbench.evaluation.metrics import per_user
@@ -31,7 +31,6 @@ from bslbench.report.figures.chart import Chart, Panel, Series
 from bslbench.report.figures.draw import save
 from bslbench.warmstart import ALPHA, REGULARIZATION
 
-PROGRAM = [sys.executable, "-c", "from bslbench.cli import main; main()"]
 LEVELS = (0.0600, 0.0650, 0.0700, 0.0710, 0.0718, 0.0721)
 """The last is the best of the published run's 228 epochs, as seen on test."""
 

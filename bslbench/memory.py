@@ -9,6 +9,8 @@ from typing import Any
 from bslbench.errors import RunFailed
 
 CGROUPS = Path("/sys/fs/cgroup")
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""What glibc's malloc.h calls two of its limits."""
 
 
 def available() -> int | None:
@@ -16,7 +18,7 @@ def available() -> int | None:
 
     The smaller of what the machine has left and what a container's limit leaves.
     """
-    if trim := _from_glibc("malloc_trim"):  # what `keep_freed` keeps can be had too
+    if trim := from_glibc("malloc_trim"):  # what `keep_freed` keeps can be had too
         trim(0)
     return min(_left(), default=None)
 
@@ -65,13 +67,13 @@ def keep_freed() -> None:
     with [4096, 4096] scores that is a third of a step. At most 2 GiB lie idle at the end of the
     heap. Other C libraries stay as they are.
     """
-    if mallopt := _from_glibc("mallopt"):
-        trim_threshold, mmap_threshold = -1, -3  # malloc.h
-        # Older versions take no more than 32 MiB, and setting either ends glibc's own adjustment:
-        # alone, the first would have blocks of 128 KiB mapped anew.
-        if mallopt(mmap_threshold, 2**30) or mallopt(mmap_threshold, 2**25):
-            mallopt(trim_threshold, 2**31 - 1)
+    mallopt = from_glibc("mallopt")
+    # Older versions take no more than 32 MiB, and setting either ends glibc's own adjustment:
+    # alone, the other would have blocks of 128 KiB mapped anew.
+    if mallopt and (mallopt(MMAP_THRESHOLD, 2**30) or mallopt(MMAP_THRESHOLD, 2**25)):
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _from_glibc(name: str) -> Any:
+def from_glibc(name: str) -> Any:
+    """Return a function of the C library, None where that is not glibc's."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

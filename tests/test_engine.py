@@ -232,7 +232,7 @@ def test_a_cell_of_another_version_of_its_loss_cannot_be_made_again(tmp_path: Pa
 def test_a_version_that_is_no_whole_number_is_named(tmp_path: Path) -> None:
     text = "from bslbench.losses import SL\n\n\nclass Mine(SL):\n    version = '1.0'\n"
     (tmp_path / "mine.py").write_text(text)
-    with pytest.raises(ConfigError, match=r"version = '1\.0' of Mine is not a whole number"):
+    with pytest.raises(ConfigError, match=r"Mine: version = '1\.0' is not a whole number"):
         expand(grid(losses=[f"{tmp_path}/mine.py:Mine"]))
 
 

@@ -226,7 +226,7 @@ def _trained(
             loss_params=params,
             backbone_params=backbone.resolve(chosen),
             noise=noise,
-            loss_version=_version(loss, where),
+            loss_version=declared(loss.cls, "version"),
             loss_source=loss.source,
             backbone_source=backbone.source,
             loss_path=loss.spec,
@@ -234,13 +234,6 @@ def _trained(
         )
         sources = {key: f"loss {loss.name}" if key in defaults else "default" for key in known}
         yield cell.model_copy(update={"origin": sources | origin})
-
-
-def _version(loss: Plugin, where: str) -> int:
-    version = declared(loss.cls, "version")
-    if type(version) is not int:
-        raise ConfigError(f"{where}: version = {version!r} of {loss.name} is not a whole number")
-    return version
 
 
 def _check_values(plugin: Plugin, params: Mapping[str, Scalar], where: str) -> None:
@@ -298,6 +291,8 @@ def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:
     for need in declared(loss.cls, "needs"):
         if need not in NEEDS:
             raise ConfigError(f"{loss.name}: needs: no '{need}'{suggest(str(need), NEEDS)}")
+    if type(version := declared(loss.cls, "version")) is not int:
+        raise ConfigError(f"{loss.name}: version = {version!r} is not a whole number")
     score = declared(loss.cls, "score")
     defaults = {"score_train": score, "score_test": score, "scale": declared(loss.cls, "scale")}
     defaults["n_negatives"] = declared(loss.cls, "n_negatives")
