@@ -44,7 +44,18 @@ def test_rows_are_compared_with_what_they_compete_with(tmp_path) -> None:
         said = {place: e.text if e.value is None else e.value for place, e in found.items()}
         rest = {place: value for place, value in said.items() if value != "baseline"}
         assert rest == {place: pytest.approx(value) for place, value in expected.items()}
-        assert "with the same dataset" in made.notes[-1] or "backbone and dataset" in made.notes[-1]
+        assert "with the same dataset" in made.notes[-1]
+
+
+def test_claims_compare_references_too() -> None:
+    """Best and second are found within a backbone there; a named baseline goes beyond it."""
+    columns = [Column("backbone"), Column("loss"), Column("Recall@20", better="higher")]
+    rows = [["reference", "popularity", 0.05], ["mf", "bpr", 0.1], ["mf", "sl", 0.2]]
+    table = Table.of("claim", columns, rows, within=("backbone", "noise"))
+    for baseline, expected in (("bpr", [-0.5, None, 1.0]), ("best", [None, -0.5, None])):
+        made = with_baseline(table, baseline)
+        assert [row[3].value for row in made.rows] == expected
+        assert "with the same backbone" in made.notes[-1]
 
 
 def test_one_baseline_serves_the_references_and_a_reference_serves_all(tmp_path) -> None:

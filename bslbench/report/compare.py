@@ -21,7 +21,8 @@ def with_baseline(table: Table, baseline: str) -> Table:
         Any table with a column ``loss``.
     baseline
         A loss, or a loss with its settings where it has several rows, as in `baselines`; or
-        ``best``, the best row of each column with the same noise; among the rows that compete.
+        ``best``, the best row of each column with the same noise. Rows are compared within the
+        table's ``within``; with a named baseline, across backbones as in `baselines`.
 
     Raises
     ------
@@ -44,11 +45,13 @@ def with_baseline(table: Table, baseline: str) -> Table:
             bases = _best(table, keys, index) if named is None else named
             for n in range(len(made)):
                 made[n].append(_improvement(table, n, bases[n], index))
-    alike = [name for name in ("dataset", "noise") if len(set(_texts(table, name))) > 1]
-    which = f"the best of the column{' with the same ' * bool(alike)}{' and '.join(alike)}"
+    apart = dict.fromkeys((*table.within, "noise"))
+    alike = [name for name in apart if len(set(_texts(table, name))) > 1]
+    which = f"the best of the column{' with the same ' * bool(alike)}{', '.join(alike)}"
     if baseline != BEST:
-        which = f"{baseline} on the same {' and '.join(['backbone', *alike])}"
-        which += " (references: on the only one)"
+        alike = [name for name in alike if name != "backbone"]
+        which = f"{baseline} with the same {', '.join([*alike, 'backbone'])}"
+        which += " (references: with the only one)"
     note = f"vs {baseline}: relative difference from the mean of {which}, positive is better"
     return replace(
         table,
@@ -112,8 +115,13 @@ def _for(key: Key, found: Mapping[tuple[str, str], Sequence[int]]) -> int | None
 
 
 def _named(table: Table, keys: Sequence[Key], baseline: str) -> list[int | None]:
-    """Return for each row the baseline among those that it competes with, if it is one of them."""
-    contests = [members for members in table.contests() if _has(keys, members, baseline)]
+    """Return for each row the baseline among those that it competes with, if it is one of them.
+
+    Which backbones are compared with each other is for `baselines` to say.
+    """
+    within = tuple(name for name in table.within if name != "backbone")
+    contests = replace(table, within=within).contests()
+    contests = [members for members in contests if _has(keys, members, baseline)]
     found: list[int | None] = [None] * len(keys)
     for members in contests or [list(range(len(keys)))]:  # none has it: an error says so
         for n, base in zip(members, baselines([keys[n] for n in members], baseline), strict=True):
