@@ -110,12 +110,15 @@ def test_real_data_have_the_counts_of_their_publication(
 def test_amazon_electronics_without_train_says_how_to_get_it(real_data: Path) -> None:
     if (real_data / "amazon-electronics" / "train.txt").exists():
         pytest.skip("its train file is here")
-    with pytest.raises(DataError, match=r"amazon-electronics/train\.txt: no such file") as caught:
+    with pytest.raises(DataError, match=r"amazon-electronics/train\.txt.*: no such file") as caught:
         load("amazon-electronics", real_data)
     assert "`bslbench download amazon-electronics`" in str(caught.value)
 
 
 def test_the_noisy_movielens_file_repeats_and_overlaps(real_data: Path) -> None:
+    file = real_data / "movielens-1m" / "train_0.1.txt"
+    if not file.exists():
+        pytest.skip(f"{file} is not there")
     spec = load_catalog()["movielens-1m"].model_dump()
     spec["files"]["train"] |= {"name": "train_0.1.txt", "pairs": 873_173, "bytes": None}
     spec["files"]["train"] |= {
