@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -21,6 +20,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from time import monotonic, sleep
+
+from benchmarks import PROGRAM
 
 GRID = ["--dataset", "synthetic?users=200&items=120&interactions=4000", "--seeds", "2"]
 GRID += ["--loss", "sl", "--loss", "bpr", "--loss", "bsl", "--loss", "bsl_inbatch"]
@@ -39,9 +40,8 @@ MODES: dict[str, list[list[str]]] = {
 
 def command(root: Path, epochs: int, *options: str) -> list[str]:
     """Return a call of `train` that keeps states often."""
-    program = [sys.executable, "-c", "from bslbench.cli import main; main()", "train", *GRID]
     where = ["--set", f"epochs={epochs}", "--results", str(root), "--keep-every", "0.2"]
-    return [*program, *where, *options]
+    return [*PROGRAM, "train", *GRID, *where, *options]
 
 
 def undisturbed(root: Path, epochs: int) -> None:

@@ -24,12 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks import PROGRAM
 from bslbench.data.load import load
 from bslbench.engine.race.ladder import FAST, SHORT_LIST
 from bslbench.options import seconds
 from bslbench.report.results import Results
 
-PROGRAM = [sys.executable, "-c", "from bslbench.cli import main; main()"]
 NAME, LONGER = "choice", "longer"
 METRIC = "Recall@20"
 

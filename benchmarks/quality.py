@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 from tabulate import tabulate
 from threadpoolctl import threadpool_limits
 
-from benchmarks.choice import PROGRAM
+from benchmarks import PROGRAM
 from bslbench.data.load import load
 from bslbench.data.splits import hold_out
 from bslbench.evaluation.metrics import per_user

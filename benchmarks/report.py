@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from itertools import islice, product
 from pathlib import Path
@@ -20,6 +19,7 @@ from time import perf_counter
 import numpy as np
 from tabulate import tabulate
 
+from benchmarks import PROGRAM
 from bslbench.config import Cell, TrainSettings
 from bslbench.engine.machine import environment
 from bslbench.engine.store import TRAILING, Store, csv_text, sha256
@@ -110,10 +110,9 @@ def ranks(rng: np.random.Generator, n_users: int, quality: float) -> Ranks:
 
 def timed(folder: Path, arguments: list[str]) -> tuple[float, float]:
     """Return seconds on the clock and of the processor of one call of `report`."""
-    program = [sys.executable, "-c", "from bslbench.cli import main; main()", "report"]
     path = f"{Path(__file__).parents[1]}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     before, started = os.times(), perf_counter()
-    command = [*program, *arguments]
+    command = [*PROGRAM, "report", *arguments]
     environ = os.environ | {"PYTHONPATH": path}
     subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environ)
     clock, after = perf_counter() - started, os.times()

@@ -157,7 +157,7 @@ def test_a_cell_that_another_process_is_at_comes_last(
 
 
 def start(root: Path, *options: str) -> subprocess.Popen[str]:
-    program = [sys.executable, "-c", "from bslbench.cli import main; main()", "train"]
+    program = [sys.executable, "-m", "bslbench", "train"]
     dataset = ["--dataset", "synthetic?users=200&items=120&interactions=4000", "--name", "trial"]
     return subprocess.Popen(
         [*program, *dataset, "--results", str(root), *options],
