@@ -93,6 +93,7 @@ def choose(
     from bslbench.engine.race.settings import fixed
     from bslbench.engine.race.source import Source, name_of
     from bslbench.engine.race.today import Today
+    from bslbench.engine.status import span
     from bslbench.engine.store import Store
     from bslbench.files import locked
 
@@ -115,11 +116,11 @@ def choose(
     console = Console(stderr=True)
     set_threads(max(1, n_cores() // jobs))
     with TemporaryDirectory() as aside, ExitStack() as held:
-        root = Path(aside) if dry_run else results / title / "race"
+        kept = results / title / "race"
+        root = Path(aside) if dry_run else kept
         place, entries, own, loaded = data, catalog, None, None
         if files:
-            race_folder = results / title / "race"
-            source = Source(called, files, columns, race_folder, data_dir(data), catalog or LOCAL)
+            source = Source(called, files, columns, kept, data_dir(data), catalog or LOCAL)
             own = _read(source, console)
             if own and dry_run:
                 source = replace(source, folder=root, data=root, catalog=root / LOCAL)
@@ -156,13 +157,16 @@ def choose(
                 clock.keep()
 
             make = partial(prepare.planned, race, how, seconds, jobs, seeds, tell)
-            record = prepare.begun(race, folder, make)
+            known = Folder(kept).read(race) if dry_run else None
+            record = known or prepare.begun(race, folder, make)
             clock.keep()
         jobs = min(jobs, record.plan.jobs)
         set_threads(max(1, n_cores() // jobs))
         plan = described(race, record.plan, jobs)
         if dry_run:
             print(plan)
+            if known:
+                print(f"begun before: {span(Clock(kept / 'clock').before)} are spent")
         else:
             _show(console, plan)
             execute = Timed(executor_for(jobs=jobs), clock)
@@ -210,7 +214,9 @@ def _run(
     from bslbench.report.race import markdown, page, sections
     from bslbench.training import Interrupted
 
-    name, store = record.race.name, means.store
+    name, store, clock = record.race.name, means.store, means.execute.clock
+    left = [out / path for path in ("report.md", "evaluated/about.json", "deploy/about.json")]
+    over = all(path.exists() for path in left)
     try:
         lists = {today.cell.loss: today.run(store, means.options)} if today else {}
         outcome = run_race(record, means, seeds, jobs)
@@ -219,15 +225,18 @@ def _run(
         set_threads(n_cores())
         with console.status("writing the embeddings") as shown:
             outcome = leave(outcome, means, out, shown.update)
+        if over and not means.execute.n_jobs:
+            clock.forget()
+            outcome = replace(outcome, spent=clock.spent())
+        found = verdict(outcome, lists)
+        parts = sections(outcome, store.root, out)
+        write_atomically(out / "report.md", markdown(outcome, found.text, parts))
+        write_atomically(out / "report.html", page(outcome, found.text, parts))
     except Interrupted:
         console.print("interrupted: all is kept; the same command goes on from there")
         raise typer.Exit(130) from None
     finally:
-        means.execute.clock.keep()
-    found = verdict(outcome, lists)
-    parts = sections(outcome, store.root, out)
-    write_atomically(out / "report.md", markdown(outcome, found.text, parts))
-    write_atomically(out / "report.html", page(outcome, found.text, parts))
+        clock.keep()
     print(found.text)
     print(f"more in {out / 'report.md'}; next: bslbench recommend --run {out / 'deploy'} --user ID")
 

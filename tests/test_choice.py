@@ -44,6 +44,7 @@ def answered(
     heats: Sequence[Heat] = (),
     rounds: Sequence[int] = (8, 2),
     epochs: int = 8,
+    tried: int = 8,
 ) -> Verdict:
     """The verdict over losses and references by their hits, the best on valid first."""
     rung = ladder(race(), Options())[-1]
@@ -57,7 +58,7 @@ def answered(
     references = [final for name, final in made.items() if not cells[name].train]
     heats = heats or [heat({"sl": [0.2, 0.1], "bpr": [0.2, 0.1]})]
     plan = planned(race(), rounds=rounds, epochs=epochs)
-    record = Record(race=race(), plan=plan, done={"rung-0": 4, "seeds": 4})
+    record = Record(race=race(), plan=plan, done={"rung-0": tried, "seeds": 4})
     finals = Finals(losses, references, {}, [10.0, 20.0], 1)
     return verdict(Outcome(record, heats, finals, budget=600.0, spent=600.0))
 
@@ -130,16 +131,18 @@ def test_an_order_that_one_setting_has_turned_is_not_taken_for_an_answer(tmp_pat
     )
 
 
-@pytest.mark.parametrize(("rounds", "epochs"), [((4, 1), 8), ((8, 2), 4)])
+@pytest.mark.parametrize(
+    ("rounds", "epochs", "tried"), [((4, 1), 8, 4), ((8, 2), 8, 7), ((8, 2), 4, 8)]
+)
 def test_a_short_race_gives_no_answer_and_says_what_does(
-    tmp_path: Path, rounds: Sequence[int], epochs: int
+    tmp_path: Path, rounds: Sequence[int], epochs: int, tried: int
 ) -> None:
     hits = {"sl": drawn(0.6, 4, 400), "bpr": drawn(0.4, 4, 400)}
     heats = [
         replace(heat({"sl": [0.3] * n, "bpr": [0.2] * n}), round_seconds=seconds)
         for n, seconds in zip(rounds, (60.0, 150.0), strict=True)
     ]
-    found = answered(tmp_path, hits, heats, rounds, epochs)
+    found = answered(tmp_path, hits, heats, rounds, epochs, tried)
     assert not found.told
     # eight settings and two, two seeds of 30 s, the longer run of these on all data
     budget = 1.1 * (8 * 60 + 2 * 150 + 2 * 30 + 1.25 * 20) * 8 / epochs / 0.8

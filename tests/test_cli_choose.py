@@ -1,7 +1,6 @@
 """The commands `choose` and `recommend`, from a file of one's own to items in its ids."""
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from bslbench.engine.race import prepare, source
 from bslbench.engine.race.ladder import Race
 from bslbench.engine.race.plan import Plan
 from bslbench.engine.refit import everything
+from bslbench.engine.status import span
 from bslbench.errors import BslbenchError, StoreError
 from tests.races import DATA, planned
 
@@ -84,8 +84,12 @@ def test_from_a_file_to_an_answer_in_the_ids_of_its_owner(orders: Path, short: N
     mine = {row["what"] for row in pq.read_table(orders).to_pylist() if row["who"] == "c7"}
     assert mine and not mine & set(items)
     runs = {path: path.stat().st_mtime_ns for path in Path("results/runs").glob("*/metrics.csv")}
-    again = call(*asked)  # trains nothing, and says the same but for the time it has taken
-    assert re.sub(r"about [^)]*", "", again) == re.sub(r"about [^)]*", "", said)
+    clock = Path(out, "race/clock")
+    spent = float(clock.read_text())
+    assert call(*asked) == said  # trains nothing, takes nothing of the budget
+    assert float(clock.read_text()) == pytest.approx(spent, abs=0.5)
+    begun = f"begun before: {span(float(clock.read_text()))} are spent"
+    assert begun in call(*asked, "--dry-run")
     assert runs == {p: p.stat().st_mtime_ns for p in Path("results/runs").glob("*/metrics.csv")}
     other = call("choose", orders, "--user", "what", "--item", "who", *FAST, code=2)
     assert other == (
@@ -301,6 +305,20 @@ def test_what_cannot_be_meant_is_named(
 ) -> None:
     assert message in call("choose", *arguments, code=2)
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("kept", [b"nan", b"-5", b"inf", b"\xff"])
+def test_a_damaged_clock_is_named(orders: Path, unrun: None, kept: bytes) -> None:
+    call("choose", orders, *OWN)
+    clock = Path("results/choose-shop-orders/race/clock")
+    clock.write_bytes(kept)
+    assert call("choose", orders, *OWN, code=2).startswith(f"{clock} is damaged; remove it")
+
+
+def test_files_are_not_known_by_a_damaged_source(orders: Path, unrun: None) -> None:
+    call("choose", orders, *OWN)
+    Path("results/choose-shop-orders/race/source.json").write_bytes(b"\xff")
+    assert "there is a 'shop-orders' in" in call("choose", orders, *OWN, code=2)
 
 
 def test_a_damaged_folder_is_named(tmp_path: Path) -> None:

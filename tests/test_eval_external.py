@@ -192,6 +192,21 @@ def test_a_named_one_joins_the_grid_and_stays_there(bslbench: Command, data: Int
     assert code == 0 and "2 cells: 2 done" in out
 
 
+def test_newer_lists_take_the_place_of_older_ones_of_the_same_name(
+    bslbench: Command, data: Interactions
+) -> None:
+    rows = popularity_lists(data)
+    asked = ["eval", "--lists", "l.csv", "--dataset", SMALL, "--grid", "mine"]
+    made = []
+    for name, listed in (("ours", rows), ("theirs", rows), ("ours", rows[: len(rows) // 2])):
+        write(Path("l.csv"), [["user", "item", "rank"], *listed])
+        code, out, err = bslbench(*asked, "--name", name)
+        assert code == 0, err
+        made += re.findall(r"^(\S+): \d+ users", out, re.M)
+    with Path("results/mine/metrics.csv").open() as file:
+        assert {row["run_id"] for row in csv.DictReader(file)} == set(made[1:])
+
+
 def test_what_cannot_be_compared_with_a_grid_does_not_join_it(
     bslbench: Command, data: Interactions
 ) -> None:

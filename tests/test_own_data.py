@@ -576,6 +576,7 @@ def test_cold_items_and_users_without_history_are_warned_of(bslbench: Command) -
             b"user,item\na,x\nb," + b"y" * 513,
             "line 3: 'yyyyyyyyyyyyyyyyyyyyy...' is not an item",
         ),
+        (b"user,item\na,x\nb\0,y\n", "line 3: 'b\\x00' is not a user: it has a NUL"),
         (b"user,item,time\na,x,1\nb,y,\n", "o.csv, line 3: no time"),
         (b"user,item,time\na,x,1\nb,y,inf\n", "o.csv, line 3: 'inf' is not a time"),
         (b"user,item,time\na,x,2020-01-01\nb,y,7\n", "o.csv, line 3: '7' is not a time"),

@@ -26,7 +26,7 @@ def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
     ------
     DataError
         For a type that names nothing, or naming the row of a value that is missing, longer than
-        `LONGEST` or not UTF-8.
+        `LONGEST`, not UTF-8 or with a NUL, which numpy would take for the end of the id.
     """
     column = _plain(column)
     kind = column.type
@@ -46,6 +46,7 @@ def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
     length = pc.fill_null(pc.binary_length(column), 0)
     _all(pc.greater(length, 0), column, place, what)
     _all(pc.less_equal(length, LONGEST), column, place, f"{what}: more than {LONGEST} bytes")
+    _all(pc.invert(pc.match_substring(column, "\0")), column, place, f"{what}: it has a NUL")
     return column
 
 

@@ -230,14 +230,16 @@ class Store:
     def add_to_grid(self, name: str, cell: Cell) -> None:
         """Write a grid that is there, or a new one, with one cell more.
 
+        A row from outside takes the place of one that differs in nothing but what it was made of.
+
         Raises
         ------
         DataError
             If what is there is damaged.
         """
-        folder = self.root / name
+        folder, mine = self.root / name, _as_called(cell)
         with locked(folder):
-            others = [other for other in _listed(folder) if other.id != cell.id]
+            others = [other for other in _listed(folder) if _as_called(other) != mine]
             self._write_grid(folder, name, [*others, cell])
 
     def _write_grid(self, folder: Path, name: str, cells: Sequence[Entry]) -> None:
@@ -315,6 +317,12 @@ def _listed(folder: Path) -> list[Listed]:
     path = folder / "grid.toml"
     cells = read_plan(path) if path.exists() else []
     return [Listed(cell["id"], {k: v for k, v in cell.items() if k != "id"}) for cell in cells]
+
+
+def _as_called(cell: Entry) -> dict[str, Scalar]:
+    """Return what a cell is called by: of one from outside all but what it was made of."""
+    outside = cell.flat()["backbone"] == EXTERNAL
+    return {k: v for k, v in cell.flat().items() if not (outside and k == "loss_source")}
 
 
 def _order(cell: Entry) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from time import monotonic
 
@@ -41,6 +42,8 @@ class Clock:
     def __post_init__(self) -> None:
         try:
             self.before = float(self.path.read_text("utf-8")) if self.path.exists() else 0.0
+            if not 0 <= self.before < inf:
+                raise ValueError
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path} is damaged; remove it to count from now on") from error
         self.kept = -KEEP_EVERY
@@ -51,6 +54,11 @@ class Clock:
         if passed - self.kept >= KEEP_EVERY:
             self.keep()
         return self.before + passed
+
+    def forget(self) -> None:
+        """Count nothing of this call so far: it has found everything done."""
+        self.begun = monotonic()
+        self.keep()
 
     def keep(self) -> None:
         """Write the seconds so far."""
@@ -67,12 +75,18 @@ class Timed:
         What runs the jobs.
     clock
         Kept while they run.
+
+    Attributes
+    ----------
+    n_jobs
+        Jobs that were run.
     """
 
     def __init__(self, execute: Executor, clock: Clock) -> None:
         self.execute = execute
         self.clock = clock
-        self.end = float("inf")
+        self.end = inf
+        self.n_jobs = 0
 
     @contextmanager
     def until(self, end: float) -> Iterator[None]:
@@ -81,7 +95,7 @@ class Timed:
         try:
             yield
         finally:
-            self.end = float("inf")
+            self.end = inf
 
     def __call__(self, jobs: Iterable[Job], listener: Listener, stop: Stop) -> None:
         """Run jobs as the executor does, up to the end."""
@@ -89,6 +103,10 @@ class Timed:
         def late() -> bool:
             return self.clock.spent() > self.end
 
-        self.execute(jobs, listener, lambda: late() or stop())
+        def counted(job: Job) -> Job:
+            self.n_jobs += 1
+            return job
+
+        self.execute(map(counted, jobs), listener, lambda: late() or stop())
         if late() and not stop():
             raise OutOfTime

@@ -96,7 +96,7 @@ class Outcome:
         leave the order to chance, few epochs to how fast a loss learns.
         """
         plan = self.record.plan
-        if plan.epochs >= self.epochs_for_answer and plan.rungs[0].rounds >= FIRST:
+        if plan.epochs >= self.epochs_for_answer and self.tried >= FIRST:
             return None
         rounds = rounds_of(FIRST, len(self.heats))
         work = sum(n * heat.round_seconds for n, heat in zip(rounds, self.heats, strict=True))

@@ -91,7 +91,7 @@ class Source:
 
     def _known(self) -> bool:
         """Tell whether the race has been here with the same files before, wherever they lay."""
-        return self._kept.exists() and self._kept.read_text("utf-8") == self._content
+        return self._kept.exists() and self._kept.read_bytes() == self._content.encode()
 
     @cached_property
     def _content(self) -> str:
