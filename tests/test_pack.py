@@ -224,6 +224,21 @@ def test_a_pack_goes_into_results_that_have_nothing_else_of_its_names(
     assert not run.file("metrics.csv").exists()
 
 
+def test_runs_that_are_there_with_the_same_results_stay(packed: bytes, tmp_path: Path) -> None:
+    pack = read_pack(packed, "study.zip")
+    pack.unpack(tmp_path, "study")
+    run = Store(tmp_path).run(run_of(packed, "bpr"))
+    mine = json.dumps(run.info() | {"seconds": "of my own machine"})
+    run.file("run.json").write_text(mine)
+    run.file("curve.csv").write_text("of my own machine\n")
+    pack.unpack(tmp_path, "again")
+    assert run.file("run.json").read_text() == mine
+    assert (tmp_path / "again/grid.toml").is_file()
+    run.file("ranks.npz").unlink()
+    with pytest.raises(ConfigError, match="is there and is not that"):
+        pack.unpack(tmp_path, "third")
+
+
 def test_a_grid_that_is_not_finished_is_not_packed(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no results of a grid 'studi'.*did you mean 'study'"):
         pack_grid(root, "studi")

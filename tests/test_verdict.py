@@ -341,13 +341,30 @@ def test_a_length_that_lacks_the_loss_itself_does_not_stand_for_the_place(lab):
     lab.arm("sl", 0.25, epochs=16, batch_size=4096)
     one = of(lab.judged(), "accuracy")
     assert [f.place.dataset for f in one.findings] == ["yelp2018", "movielens-1m"]
-    assert one.findings[1].missing == ("mse, bce and bpr: runs of one length",)
+    assert one.findings[1].missing == ("mse, bce and bpr: runs of one size",)
     lab = Lab(lab.root, "other")
     for loss in OTHERS:
         lab.arm(loss, 0.2, epochs=40, batch_size=4096)
     lab.arm("sl", 0.25, epochs=16, batch_size=4096).arm("bpr", 0.2, epochs=16, batch_size=4096)
     [finding] = of(lab.judged("other"), "accuracy").findings
     assert finding.missing == ("the best of mse, bce and bpr: runs of mse and bce",)
+
+
+def test_larger_embeddings_are_not_held_against_smaller_ones(lab):
+    standard(lab, sl=0.15, dim=64)
+    lab.arm("sl", 0.4, dim=256)
+    [finding] = of(lab.judged(), "accuracy").findings
+    assert finding.state == "reversed"
+
+
+def test_settings_of_noisy_runs_count_if_they_were_tuned_however_many_there_are(lab):
+    for loss in ("sl", *OTHERS):
+        kind = {"axis": "noise_neg", "clean": 1.0, "levels": (3.0, 10.0), "shares": NEG}
+        noisy(lab, loss, 1.0 + (loss != "sl"), "yelp2018", **kind, settings_from="grid")
+        noisy(lab, loss, 3.0, "yelp2018", **kind, settings_from="grid", lr=0.1, seeds=1)
+    [finding] = of(lab.judged(), "noisy negatives").findings
+    assert finding.state == "cannot be told"
+    assert "settings of sl that were tuned at neg=3" in finding.gain.missing
 
 
 def test_of_two_lengths_that_tell_the_better_one_counts(lab):
@@ -425,6 +442,8 @@ def test_the_temperature_law(lab, power, judgement):
             valid = 0.3 - abs(math.log(tau / best)) / 100
             noise = {"noise_neg": level} if level != 1 else {}
             lab.arm("sl", valid, dataset=dataset, share=share, tau=tau, ranks=False, **noise)
+        other = dict(tau=0.4, lr=0.1, seeds=20)  # better, but at another rate
+        lab.arm("sl", 0.4, dataset=dataset, share=share, ranks=False, **noise, **other)
     one = of(lab.judged(), "temperature law")
     assert one.judgement == judgement
     assert abs(one.findings[0].gain.value) > 0.8

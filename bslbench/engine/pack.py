@@ -79,6 +79,8 @@ class Pack:
     def unpack(self, root: Path, grid: str) -> None:
         """Write the pack into a results folder, its grid under a name of its own.
 
+        A run that is there with the same metrics and ranks stays as it is, in its own time.
+
         Raises
         ------
         ConfigError
@@ -87,6 +89,7 @@ class Pack:
         places = {
             root / (f"{grid}/{path[5:]}" if path.startswith("grid/") else path): content
             for path, content in self.files.items()
+            if not (path.startswith("runs/") and self._is_at(root, path.split("/")[1]))
         }
         for place, content in places.items():
             if place.is_file() and place.read_bytes() != content:
@@ -98,6 +101,14 @@ class Pack:
             with writing(place):
                 place.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(place, content)
+
+    def _is_at(self, root: Path, run_id: str) -> bool:
+        """Tell whether a results folder has the run, with the same metrics and ranks."""
+        run = Store(root).run(run_id)
+        return run.whole() and all(
+            file.is_file() and file.read_bytes() == self.files.get(f"runs/{run_id}/{file.name}")
+            for file in map(run.file, ("metrics.csv", "ranks.npz"))
+        )
 
 
 def pack_grid(results: Path, grid: str) -> bytes:

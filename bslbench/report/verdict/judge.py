@@ -54,7 +54,7 @@ def _finding(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | 
     found = measure(_compared(pool, rules, claim, place), rules, claim, place)
     if found is None and measure(pool, rules, claim, place):
         against = listed(claim.against) if claim.against else "the law"
-        return decided(place, [not_told(against, "runs of one length")])
+        return decided(place, [not_told(against, "runs of one size")])
     return found
 
 

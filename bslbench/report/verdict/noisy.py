@@ -1,6 +1,7 @@
 """Claims about levels of noise: slopes, and the temperatures that are best."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
@@ -131,21 +132,9 @@ def temperature(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding
     """Judge the rank correlation of the best temperatures with the law, seed by seed."""
     assert claim.axis is not None
     seeds = rules.seeds_for(claim, place.dataset)
-    noises = levels(pool, place, claim.axis, claim.most)
-    tried = {
-        level: {a.fields["tau"] for a in pool.arms(place, claim.loss, noise) if "tau" in a.fields}
-        for level, noise in noises.items()
-    }
-    tried = {level: taus for level, taus in tried.items() if len(taus) > 1}
-    common = sorted(set.intersection(*tried.values())) if tried else []
-    swept = {
-        level: [
-            arm
-            for tau in common
-            if (arm := pool.best(place, claim.loss, noises[level], {"tau": tau}, seeds=seeds))
-        ]
-        for level in tried
-    }
+    tried = _sweep(pool, place, claim.loss, levels(pool, place, claim.axis, claim.most))
+    common = sorted(_common(tried))
+    swept = {level: [arms[tau] for tau in common] for level, arms in tried.items()}
     if len(swept) < 2:
         return None
     against = "the law"
@@ -172,6 +161,34 @@ def temperature(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding
         against, estimate(np.array(found)[:, None]), claim.smallest or SMALLEST_EFFECT, "+.2f"
     )
     return decided(place, [allowed(gain, [], seeds)])
+
+
+Sweep = Mapping[float, Mapping[float, Arm]]
+"""By level and temperature."""
+
+
+def _sweep(pool: Pool, place: Place, loss: str, noises: Mapping[float, Noise]) -> Sweep:
+    """Return the arms at levels with several temperatures that are alike in all other settings.
+
+    Of several such sweeps that with the most levels, then the most temperatures that all have.
+    """
+    found: defaultdict[str, defaultdict[float, dict[float, Arm]]]
+    found = defaultdict(lambda: defaultdict(dict))
+    for level, noise in noises.items():
+        for arm in pool.arms(place, loss, noise):
+            if "tau" in arm.fields:
+                free = {"id", "seed", "tau", *noise_of(arm.fields)}
+                held = sorted((k, v) for k, v in arm.fields.items() if k not in free)
+                found[repr(held)][level][arm.fields["tau"]] = arm
+    sweeps = (
+        {level: arms for level, arms in sweep.items() if len(arms) > 1} for sweep in found.values()
+    )
+    return max(sweeps, key=lambda sweep: (len(sweep), len(_common(sweep))), default={})
+
+
+def _common(sweep: Sweep) -> set[float]:
+    """Return the temperatures that all levels have."""
+    return set.intersection(*map(set, sweep.values())) if sweep else set()
 
 
 def _correlation(

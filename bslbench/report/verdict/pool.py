@@ -17,8 +17,8 @@ from bslbench.report.verdict.rules import Rules, base_of
 
 TUNED = ("published", "tuned", "trial")
 """How `settings_from` begins for settings that somebody has searched."""
-LENGTH = ("epochs", "batch_size")
-"""The settings that say how long a run is: only runs that are alike in them are compared."""
+SIZE = ("epochs", "batch_size", "dim")
+"""The settings that say how long a run is and how large: only runs alike in them are compared."""
 FRAME = TrainSettings.model_fields.keys() - {"lr", "l2", "dropout", "scale"} | {"loss_version"}
 """What is no search when it differs: a grid's settings, not a loss's, and a loss's version."""
 
@@ -137,7 +137,8 @@ class Pool:
             ):
                 settings = {k: v for k, v in run.fields.items() if k not in ("id", "seed")}
                 found[repr(sorted(settings.items()))][run.seed] = run
-        searched = len({_searchable(runs) for runs in found.values()}) > 1
+        # A noisy grid may hold several settings for reasons of its own: that is no search.
+        searched = noise == CLEAN and len({_searchable(runs) for runs in found.values()}) > 1
         return [Arm(loss, runs, searched or self._tuned(runs.values())) for runs in found.values()]
 
     def _tuned(self, runs: Iterable[Run]) -> bool:
@@ -157,16 +158,16 @@ class Pool:
         *,
         seeds: int,
     ) -> "Pool":
-        """Return the pool with the runs of one length alone: the one that tells most.
+        """Return the pool with the runs of one size alone: the one that tells most.
 
         It has the first loss and another, if any has; most of these losses at most of these levels
         of noise; of several such, most with `seeds` runs; then, the first loss is best on the split
         that selects. `where` is asked of the first loss.
         """
-        by_length: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
+        by_size: defaultdict[tuple[Any, ...], list[Run]] = defaultdict(list)
         for run in self.runs:
             if Place(run.dataset, run.key.backbone) == place:
-                by_length[tuple(run.fields.get(key) for key in LENGTH)].append(run)
+                by_size[tuple(run.fields.get(key) for key in SIZE)].append(run)
         levels = list(noises)
 
         def tells(pool: Pool) -> tuple[bool, int, int, float]:
@@ -182,7 +183,7 @@ class Pool:
             tested = bool(own) and len({arm.loss for arm in there}) > 1
             return tested, len(there), enough, max(own, default=0.0)
 
-        return max(map(self._of, by_length.values()), key=tells, default=self)
+        return max(map(self._of, by_size.values()), key=tells, default=self)
 
     def _of(self, runs: list[Run]) -> "Pool":
         narrowed = copy(self)
