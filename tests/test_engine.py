@@ -163,6 +163,15 @@ def test_what_cannot_be_meant_is_one_line_with_the_mend(
         expand(grid(**changes))
 
 
+def test_a_part_of_a_grid_may_lack_what_its_rules_are_for() -> None:
+    rules = {
+        "override": [{"when": {"loss": "bsl"}, "set": {"n_pos": [4, 16]}}],
+        "exclude": [{"loss": "bsl", "n_pos": 4}],
+    }
+    assert len(expand(grid(losses=["sl", "bsl"], **rules))) == 2
+    assert len(expand(grid(losses=["sl"], **rules))) == 1
+
+
 @pytest.mark.parametrize(
     ("rule", "left"),
     [

@@ -129,14 +129,23 @@ def _reference(name: str) -> Plugin:
 def _check_keys(
     grid: Grid, losses: list[Plugin], backbones: list[Plugin], references: list[Plugin]
 ) -> None:
-    known = _settings(losses + backbones + references)
-    for where, keys in [("set", grid.set), *(("override", o.set) for o in grid.override)]:
+    here = losses + backbones + references
+    asked = [("set", grid.set, _settings(here))]
+    asked += [("override", o.set, _settings(here + _meant(o.when))) for o in grid.override]
+    for where, keys, known in asked:
         for key in keys:
             if key not in known:
                 raise ConfigError(
                     f"grid '{grid.name}': {where}: no loss, backbone, reference or training "
                     f"setting here has a '{key}'{suggest(key, known)}"
                 )
+
+
+def _meant(rule: Mapping[Any, Any]) -> list[Plugin]:
+    """Return what a rule names of ours: a grid that is asked for in part may have left it out."""
+    ours: dict[str, type] = {**LOSSES, **REFERENCES, **BACKBONES}
+    names = (name for key in ("loss", "backbone") for name in _listed(rule.get(key, [])))
+    return [Plugin(name, ours[name]) for name in names if name in ours]
 
 
 def _settings(plugins: list[Plugin]) -> set[str]:
@@ -151,7 +160,7 @@ def _check_rules(
     catalog: Mapping[str, DatasetSpec],
 ) -> None:
     """Name an override or exclusion that no cell could be meant by."""
-    known = {"noise", *Cell.columns(), *_settings(losses + backbones + references)}
+    here = losses + backbones + references
     named: dict[str, Collection[str]] = {
         "dataset": catalog,
         "loss": {*LOSSES, *REFERENCES, *(plugin.name for plugin in losses)},
@@ -161,10 +170,12 @@ def _check_rules(
     for override in grid.override:
         rules += [("override", key, given) for key, given in override.when.items()]
     for excluded in grid.exclude:
+        known = {"noise", *Cell.columns(), *_settings(here + _meant(excluded))}
+        for key in excluded:
+            if key not in known:
+                raise ConfigError(f"grid '{grid.name}': exclude: no '{key}'{suggest(key, known)}")
         rules += [("exclude", key, given) for key, given in excluded.items()]
     for where, key, given in rules:
-        if where == "exclude" and key not in known:
-            raise ConfigError(f"grid '{grid.name}': exclude: no '{key}'{suggest(key, known)}")
         for name in _listed(given) if key in named else ():
             plain = split_name(str(name))[0] if key == "dataset" else name
             if plain not in named[key]:  # one that this grid lacks may be that of a larger one
