@@ -77,6 +77,23 @@ def test_contrasts_have_all_seeds_and_the_rest_a_few() -> None:
     assert set(rest) == {2} and len(rest) == 23
 
 
+@pytest.mark.parametrize("name", ["ablation", "ablation-movielens"])
+def test_the_contrasts_are_those_at_tuned_settings(name: str, real_data: Path) -> None:
+    asked = find_grid(name)
+    plain = {"override": [], "exclude": [], "losses": asked.losses[:-1]}
+    contrasts = {cell.id for cell in expand(asked.model_copy(update=plain), real_data)}
+    cells = {cell.id for cell in expand(asked, real_data)}
+    assert len(contrasts & cells) == len(contrasts) == 4 * len(asked.seed_list())
+
+
+@pytest.mark.parametrize("name", ["factorial-movielens", "full-movielens"])
+def test_where_nothing_is_tuned_regularisation_is_the_same_for_all(
+    name: str, real_data: Path
+) -> None:
+    cells = [cell.flat() for cell in expand(find_grid(name), real_data)]
+    assert len({(flat["l2"], flat["dropout"], flat["l2_negatives"]) for flat in cells}) == 1
+
+
 def test_the_factorial_crosses_loss_score_and_m() -> None:
     flats = [cell.flat() for cell in trained("factorial-synthetic")]
     assert all(flat["score_train"] == flat["score_test"] for flat in flats)

@@ -151,7 +151,8 @@ def test_a_recipe_stands_over_the_published_settings() -> None:
 
 
 def test_the_grids_on_movielens_take_what_a_study_has_found(real_data: Path) -> None:
-    for name in ("robustness-movielens", "fairness-movielens", "contrasts-movielens"):
+    for name in ("robustness", "fairness", "contrasts", "temperature"):
+        name = f"{name}-movielens"
         for cell in expand(find_grid(name), real_data):
             if cell.train is not None:
                 sources = {cell.origin[key] for key in ("lr", "l2", "dropout")}
