@@ -9,6 +9,7 @@ half-written. Case n of a seed is always the same: ``--only n`` runs it again an
 import argparse
 import contextlib
 import faulthandler
+import gzip
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
+from unittest import mock
 
 import bslbench  # noqa: F401  before torch: it sets how OpenMP threads wait
 
@@ -34,10 +36,11 @@ import pyarrow.parquet as pq
 import torch
 from safetensors.torch import save
 
-from bslbench import cli
+from bslbench import cli, cli_choose
 from bslbench.engine.embeddings import of_run
 from bslbench.engine.grid import expand, find_grid
 from bslbench.engine.inputs import Options
+from bslbench.engine.pack import pack_grid
 from bslbench.engine.store import Run
 from bslbench.errors import BslbenchError
 
@@ -117,6 +120,8 @@ def targets(folder: Path) -> dict[str, Target]:
     bare = plain.partition(b"\n")[2]
     named = [*add, "d.data", "--columns", "user,item,time,rating"]
     found["d.data"] = Target({"d.data": bare}, ("d.data",), named)
+    zipped = gzip.compress(plain, mtime=0)
+    found["d.csv.gz"] = Target({"d.csv.gz": zipped}, ("d.csv.gz",), [*add, "d.csv.gz"])
 
     (folder / "d.csv").write_bytes(plain)
     assert call(["data", "add", OWN, "d.csv"])[0] == 0
@@ -162,7 +167,12 @@ def targets(folder: Path) -> dict[str, Target]:
         n for n in kept if n.startswith("results/runs/") and n.endswith((".json", ".csv"))
     )
     found["runs"] = Target(kept, of_run, train)
+    found["pack"] = Target(
+        {"p.zip": pack_grid(Path("results"), "g")}, ("p.zip",), ["unpack", "p.zip"]
+    )
     found |= embeddings_targets(kept)
+    found |= study_targets()
+    found |= race_targets({"d.csv": plain, "l.csv": recommended["l.csv"]})
     grid = (
         'datasets = ["synthetic"]\nlosses = ["sl", "bpr"]\nreferences = ["ease"]\nseeds = 2\n'
         "presets = false\n[set]\nepochs = 3\ntau = [0.1, 0.2]\n[[override]]\n"
@@ -197,6 +207,30 @@ def embeddings_targets(kept: Files) -> dict[str, Target]:
     return {
         "run with a model": Target(kept | of_model, tuple(of_model), [*ask, run.folder.name]),
         "embeddings": Target(folder, tuple(folder), [*ask, "."]),
+    }
+
+
+def study_targets() -> dict[str, Target]:
+    """Return a study, made where a dataset is."""
+    tune = ["tune", "--dataset", OWN, "--loss", "bpr", "--name", "s", "--trials", "1"]
+    tune += ["--seeds", "1", "--set", "epochs=1", "--set", "dim=4"]
+    assert call(tune)[0] == 0
+    kept = files_of(Path())
+    of_study = tuple(n for n in kept if n.startswith("results/s/") and "study" in n)
+    return {"study": Target(kept, of_study, [*tune, "--dry-run"])}
+
+
+def race_targets(files: Files) -> dict[str, Target]:
+    """Return a race that has begun, and the lists of today that it is held against."""
+    choose = ["choose", "d.csv", "--name", "race", "--loss", "bpr", "--set", "dim=4"]
+    with mock.patch.object(cli_choose, "_run"):
+        assert call(choose)[0] == 0
+    kept = files_of(Path()) | files
+    of_race = tuple(name for name in kept if name.startswith("results/race/race/"))
+    against = [*choose, "--dry-run", "--against", "l.csv"]
+    return {
+        "race": Target(kept, of_race, [*choose, "--dry-run"]),
+        "race, against": Target(kept, ("l.csv",), against),
     }
 
 

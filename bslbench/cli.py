@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -169,6 +170,8 @@ def main() -> None:
     if arguments[:1] == ["--version"]:
         print(f"bslbench {__version__}")
         return
+    # A hint of numpy's that an array was written by Python 2: it would stand beside the one line.
+    warnings.filterwarnings("ignore", "Reading `.npy`", UserWarning)
     try:
         app()
     except BslbenchError as error:

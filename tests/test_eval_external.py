@@ -140,6 +140,18 @@ def test_embeddings_from_files_of_both_kinds(
     assert not (tmp_path / "results").exists()
 
 
+def test_arrays_that_python_2_wrote(bslbench: Command, data: Interactions) -> None:
+    for name, table in zip(("u.npy", "i.npy"), tables(data), strict=True):
+        np.save(name, table.numpy())
+        written = Path(name).read_bytes()
+        size = f"({len(table)}, {table.shape[1]}), }}  ".encode()
+        assert size in written
+        old = f"({len(table)}L, {table.shape[1]}L), }}".encode()
+        Path(name).write_bytes(written.replace(size, old))
+    code, _, err = bslbench("eval", *EMBEDDINGS[1:], "--score", "inner")
+    assert (code, err) == (0, "")
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "parquet", "run"])
 def test_lists_from_files_of_all_kinds(bslbench: Command, data: Interactions, kind: str) -> None:
     rows = popularity_lists(data)
