@@ -3,7 +3,8 @@
 ``python -m benchmarks.fuzz --cases 10000 --seed 0`` spoils files of all the kinds that the commands
 read (bytes flipped, lines cut, wrong types, huge ids, other encodings, nothing at all) and checks
 that every command ends in time, with exit code 0, or with exit code 2, one line and nothing
-half-written. Case n of a seed is always the same: ``--only n`` runs it again and shows all.
+half-written. Case n of a seed is always the same, but for times in results: ``--only n`` runs it
+again and shows all.
 """
 
 import argparse

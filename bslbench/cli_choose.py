@@ -215,8 +215,7 @@ def _run(
     from bslbench.training import Interrupted
 
     name, store, clock = record.race.name, means.store, means.execute.clock
-    left = [out / path for path in ("report.md", "evaluated/about.json", "deploy/about.json")]
-    over = all(path.exists() for path in left)
+    idle = False
     try:
         lists = {today.cell.loss: today.run(store, means.options)} if today else {}
         outcome = run_race(record, means, seeds, jobs)
@@ -225,9 +224,7 @@ def _run(
         set_threads(n_cores())
         with console.status("writing the embeddings") as shown:
             outcome = leave(outcome, means, out, shown.update)
-        if over and not means.execute.n_jobs:
-            clock.forget()
-            outcome = replace(outcome, spent=clock.spent())
+        idle = outcome.idle
         found = verdict(outcome, lists)
         parts = sections(outcome, store.root, out)
         write_atomically(out / "report.md", markdown(outcome, found.text, parts))
@@ -236,6 +233,8 @@ def _run(
         console.print("interrupted: all is kept; the same command goes on from there")
         raise typer.Exit(130) from None
     finally:
+        if idle:
+            clock.forget()
         clock.keep()
     print(found.text)
     print(f"more in {out / 'report.md'}; next: bslbench recommend --run {out / 'deploy'} --user ID")

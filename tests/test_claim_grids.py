@@ -82,11 +82,21 @@ def test_the_contrasts_are_those_at_tuned_settings(name: str, real_data: Path) -
     asked = find_grid(name)
     plain = {"override": [], "exclude": [], "losses": asked.losses[:-1]}
     contrasts = {cell.id for cell in expand(asked.model_copy(update=plain), real_data)}
-    cells = {cell.id for cell in expand(asked, real_data)}
-    assert len(contrasts & cells) == len(contrasts) == 4 * len(asked.seed_list())
+    cells = expand(asked, real_data)
+    ids = {cell.id for cell in cells}
+    assert len(contrasts & ids) == len(contrasts) == 4 * len(asked.seed_list())
+    common = {
+        loss: {
+            tuple(cell.flat()[key] for key in ("lr", "l2", "dropout", "tau"))
+            for cell in cells
+            if cell.loss == loss and (loss == "sl_shift" or cell.id in contrasts)
+        }
+        for loss in ("sl", "sl_shift")
+    }
+    assert common["sl"] == common["sl_shift"] and len(common["sl"]) == 1
 
 
-@pytest.mark.parametrize("name", ["factorial-movielens", "full-movielens"])
+@pytest.mark.parametrize("name", ["factorial", "factorial-movielens", "full-movielens"])
 def test_where_nothing_is_tuned_regularisation_is_the_same_for_all(
     name: str, real_data: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """The commands `choose` and `recommend`, from a file of one's own to items in its ids."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,9 @@ def test_from_a_file_to_an_answer_in_the_ids_of_its_owner(orders: Path, short: N
     runs = {path: path.stat().st_mtime_ns for path in Path("results/runs").glob("*/metrics.csv")}
     clock = Path(out, "race/clock")
     spent = float(clock.read_text())
-    assert call(*asked) == said  # trains nothing, takes nothing of the budget
-    assert float(clock.read_text()) == pytest.approx(spent, abs=0.5)
+    again = call(*asked)  # trains nothing, and says the same but for the budgets that it names
+    assert re.sub(r"about [^)]*", "", again) == re.sub(r"about [^)]*", "", said)
+    assert float(clock.read_text()) == pytest.approx(spent, abs=0.1), "nothing of it counts"
     begun = f"begun before: {span(float(clock.read_text()))} are spent"
     assert begun in call(*asked, "--dry-run")
     assert runs == {p: p.stat().st_mtime_ns for p in Path("results/runs").glob("*/metrics.csv")}

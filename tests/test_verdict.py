@@ -441,6 +441,8 @@ def test_the_temperature_law(lab, power, judgement):
         for tau in taus:
             valid = 0.3 - abs(math.log(tau / best)) / 100
             noise = {"noise_neg": level} if level != 1 else {}
+            few = dict(tau=tau, lr=0.05, seeds=2)  # another sweep, of too few seeds
+            lab.arm("sl", 0.1, dataset=dataset, share=share, ranks=False, **noise, **few)
             lab.arm("sl", valid, dataset=dataset, share=share, tau=tau, ranks=False, **noise)
         other = dict(tau=0.4, lr=0.1, seeds=20)  # better, but at another rate
         lab.arm("sl", 0.4, dataset=dataset, share=share, ranks=False, **noise, **other)

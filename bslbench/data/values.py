@@ -26,7 +26,7 @@ def texts(column: pa.Array, place: Place, what: str) -> pa.Array:
     ------
     DataError
         For a type that names nothing, or naming the row of a value that is missing, longer than
-        `LONGEST`, not UTF-8 or with a NUL, which numpy would take for the end of the id.
+        `LONGEST`, not UTF-8 or with a NUL, which numpy drops at the end of an id.
     """
     column = _plain(column)
     kind = column.type

@@ -58,8 +58,10 @@ class Pack:
         DataError
             If one is not what its id says.
         """
-        ids = {path.split("/")[1] for path in self.files if path.startswith("runs/")}
-        return [self._cell(run_id) for run_id in sorted(ids)]
+        return [self._cell(run_id) for run_id in sorted(self._ids())]
+
+    def _ids(self) -> set[str]:
+        return {path.split("/")[1] for path in self.files if path.startswith("runs/")}
 
     def _cell(self, run_id: str) -> Cell:
         try:
@@ -86,10 +88,11 @@ class Pack:
         ConfigError
             If a file is there that is another one; nothing is written then.
         """
+        there = {run_id for run_id in self._ids() if self._is_at(root, run_id)}
         places = {
             root / (f"{grid}/{path[5:]}" if path.startswith("grid/") else path): content
             for path, content in self.files.items()
-            if not (path.startswith("runs/") and self._is_at(root, path.split("/")[1]))
+            if path.split("/")[1] not in there
         }
         for place, content in places.items():
             if place.is_file() and place.read_bytes() != content:

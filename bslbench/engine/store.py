@@ -239,7 +239,8 @@ class Store:
         """
         folder, mine = self.root / name, _as_called(cell)
         with locked(folder):
-            others = [other for other in _listed(folder) if _as_called(other) != mine]
+            listed = (other for other in _listed(folder) if other.id != cell.id)
+            others = [other for other in listed if _as_called(other) != mine]
             self._write_grid(folder, name, [*others, cell])
 
     def _write_grid(self, folder: Path, name: str, cells: Sequence[Entry]) -> None:

@@ -22,7 +22,7 @@ def with_baseline(table: Table, baseline: str) -> Table:
     baseline
         A loss, or a loss with its settings where it has several rows, as in `baselines`; or
         ``best``, the best row of each column with the same noise. Rows are compared within the
-        table's ``within``; with a named baseline, across backbones as in `baselines`.
+        table's ``within``; with a named baseline, references across backbones too (`baselines`).
 
     Raises
     ------

@@ -58,7 +58,6 @@ class Clock:
     def forget(self) -> None:
         """Count nothing of this call so far: it has found everything done."""
         self.begun = monotonic()
-        self.keep()
 
     def keep(self) -> None:
         """Write the seconds so far."""
@@ -104,7 +103,7 @@ class Timed:
             return self.clock.spent() > self.end
 
         def counted(job: Job) -> Job:
-            self.n_jobs += 1
+            self.n_jobs += not (late() or stop())  # what is asked for too late does not begin
             return job
 
         self.execute(map(counted, jobs), listener, lambda: late() or stop())

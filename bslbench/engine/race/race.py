@@ -41,6 +41,8 @@ class Outcome:
         Seconds asked for, and taken, over all calls.
     before
         Seconds of this call before it went on with the race; the next one has them too.
+    idle
+        Whether this call found everything done: its time does not count.
     """
 
     record: Record
@@ -49,6 +51,7 @@ class Outcome:
     budget: float
     spent: float
     before: float = 0.0
+    idle: bool = False
 
     @property
     def pick(self) -> Final:
@@ -140,16 +143,17 @@ def leave(outcome: Outcome, means: Means, out: Path, tell: Callable[[str], None]
     Interrupted
         After SIGINT or SIGTERM: what was trained for ``deploy/`` is kept.
     """
-    run = outcome.shown
+    run, clock = outcome.shown, means.execute.clock
     tell("writing the embeddings that were evaluated")
-    write_evaluated(run, means.options, out / "evaluated")
+    wrote = write_evaluated(run, means.options, out / "evaluated")
     tell("training once more, on all interactions")
     state = Run(means.folder.root / "refit" / run.folder.name)
     with stopping() as asked:
 
         def stop() -> bool:
-            means.execute.clock.spent()
+            clock.spent()
             return asked()
 
-        write_deployed(run, means.options, out / "deploy", state, stop)
-    return replace(outcome, spent=means.execute.clock.spent())
+        wrote |= write_deployed(run, means.options, out / "deploy", state, stop)
+    idle = not (wrote or means.execute.n_jobs)
+    return replace(outcome, spent=clock.before if idle else clock.spent(), idle=idle)

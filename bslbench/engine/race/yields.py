@@ -21,14 +21,17 @@ FILES = """- `users.npy`, `items.npy`, both also in `model.safetensors`: a row f
 - `about.json`: `score` says how a user's row and an item's are scored: by `{score}`"""
 
 
-def write_evaluated(run: Run, options: Options, folder: Path) -> None:
-    """Write the embeddings of a finished run, with all it takes to find its Recall@20 again."""
+def write_evaluated(run: Run, options: Options, folder: Path) -> bool:
+    """Write the embeddings of a finished run, with all it takes to find its Recall@20 again.
+
+    Returns whether there was anything to write.
+    """
     model, cell, data = of_run(run, options)
     ranks = Ranks.load(run.file("ranks.npz"))
     recall = float(per_user(ranks, "Recall", 20).mean())
     about = _about("evaluated", cell, run) | {"Recall@20": recall}
     if _there(folder, about):
-        return
+        return False
     readme = f"""# Embeddings, evaluated
 
 {_what(cell)}, fitted to the train split of {cell.dataset}: Recall@20 on test
@@ -46,12 +49,15 @@ Recall@20 again, with numpy alone, but for rounding:
 """
     wanted = data.test[ranks.users]
     replace(model, about=about).write(folder, readme, (ranks.users, wanted))
+    return True
 
 
 def write_deployed(
     run: Run, options: Options, folder: Path, state: Run, stop: Callable[[], bool]
-) -> None:
+) -> bool:
     """Train a finished run once more on all interactions, and write what comes out.
+
+    Returns whether there was anything to write.
 
     Raises
     ------
@@ -61,7 +67,7 @@ def write_deployed(
     _, cell, _ = of_run(run, options)
     about = _about("deploy", cell, run)
     if _there(folder, about):
-        return
+        return False
     data = load(cell.dataset, options.data, options.catalog)
     best = about["best_epoch"]
     tables = refit(cell, best, data, state, options.keep_every, stop)
@@ -79,6 +85,7 @@ them: there is nothing left to measure them on. `evaluated/` has been measured.
     model = Embeddings(users, items, user_ids, item_ids, everything(data), about)
     model.write(folder, readme)
     state.file("state.pt").unlink(missing_ok=True)
+    return True
 
 
 def _what(cell: Cell) -> str:

@@ -132,7 +132,7 @@ def temperature(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding
     """Judge the rank correlation of the best temperatures with the law, seed by seed."""
     assert claim.axis is not None
     seeds = rules.seeds_for(claim, place.dataset)
-    tried = _sweep(pool, place, claim.loss, levels(pool, place, claim.axis, claim.most))
+    tried = _sweep(pool, place, claim, seeds)
     common = sorted(_common(tried))
     swept = {level: [arms[tau] for tau in common] for level, arms in tried.items()}
     if len(swept) < 2:
@@ -167,15 +167,17 @@ Sweep = Mapping[float, Mapping[float, Arm]]
 """By level and temperature."""
 
 
-def _sweep(pool: Pool, place: Place, loss: str, noises: Mapping[float, Noise]) -> Sweep:
+def _sweep(pool: Pool, place: Place, claim: Claim, seeds: int) -> Sweep:
     """Return the arms at levels with several temperatures that are alike in all other settings.
 
-    Of several such sweeps that with the most levels, then the most temperatures that all have.
+    Of several such sweeps one with temperatures that all its levels have; of these that with the
+    most levels, then with most of the seeds that it takes, then with most such temperatures.
     """
+    assert claim.axis is not None
     found: defaultdict[str, defaultdict[float, dict[float, Arm]]]
     found = defaultdict(lambda: defaultdict(dict))
-    for level, noise in noises.items():
-        for arm in pool.arms(place, loss, noise):
+    for level, noise in levels(pool, place, claim.axis, claim.most).items():
+        for arm in pool.arms(place, claim.loss, noise):
             if "tau" in arm.fields:
                 free = {"id", "seed", "tau", *noise_of(arm.fields)}
                 held = sorted((k, v) for k, v in arm.fields.items() if k not in free)
@@ -183,7 +185,14 @@ def _sweep(pool: Pool, place: Place, loss: str, noises: Mapping[float, Noise]) -
     sweeps = (
         {level: arms for level, arms in sweep.items() if len(arms) > 1} for sweep in found.values()
     )
-    return max(sweeps, key=lambda sweep: (len(sweep), len(_common(sweep))), default={})
+
+    def tells(sweep: Sweep) -> tuple[bool, int, int, int]:
+        common = _common(sweep)
+        arms = [by_tau[tau] for by_tau in sweep.values() for tau in common]
+        shared = set.intersection(*(set(arm.runs) for arm in arms)) if arms else set()
+        return len(common) > 1, len(sweep), min(seeds, len(shared)), len(common)
+
+    return max(sweeps, key=tells, default={})
 
 
 def _common(sweep: Sweep) -> set[float]:
