@@ -130,7 +130,6 @@ def slopes(values: FloatArray, x: FloatArray) -> FloatArray:
 
 def temperature(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | None:
     """Judge the rank correlation of the best temperatures with the law, seed by seed."""
-    assert claim.axis is not None
     seeds = rules.seeds_for(claim, place.dataset)
     tried = _sweep(pool, place, claim, seeds)
     common = sorted(_common(tried))
