@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import platform
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmarks.cases import CASES, World
 from benchmarks.measure import Case, Machine, Row, measure
 from benchmarks.scaling import Sizes, scaling
 from bslbench.data.load import load
+from bslbench.engine.machine import processor
 from bslbench.errors import BslbenchError
 
 YELP_SIZED = "synthetic?users=31668&items=38048&interactions=1561406"
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     about = {
         "data": world.name,
         "device": options.device,
-        "processor": processor(options.device),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
         "gemm_gflops": round(machine.flops / 1e9, 1),
@@ -107,12 +107,6 @@ def world_of(options: argparse.Namespace) -> World:
 def line(row: Row) -> list[object]:
     share = f"{row.floor:.0%}" if row.floor is not None else None
     return [row.name, row.plain_ms, row.ms, row.ratio, row.plain_mib, row.mib, share]
-
-
-def processor(device: str) -> str:
-    if device != "cpu":
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
 def recipe(folder: Path, name: str, dataset: str, tau: str) -> Curve:
     """Train by a recipe, unless that is done, and return its curve."""
     call = [*PROGRAM, "train", "--dataset", dataset, "--loss", "sl", "--presets", name]
-    call += ["--set", f"tau={tau}", "--selection", "test", "--name", name]
+    call += ["--set", f"tau={tau}", "--set", "eval_every=1", "--selection", "test", "--name", name]
     subprocess.run([*call, "--results", str(folder)], check=True)
     with (folder / name / "runs.csv").open(newline="") as file:
         [run] = csv.DictReader(file)

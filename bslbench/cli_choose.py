@@ -282,6 +282,7 @@ def recommend(
     from bslbench.engine.inputs import Options
     from bslbench.engine.lists import recommend as recommended
     from bslbench.engine.lists import write_lists
+    from bslbench.engine.machine import tell_of_compiling
 
     if (user is None) == (out is None):
         raise ConfigError("say --user ID to see one list, or --out FILE for those of all users")
@@ -291,7 +292,9 @@ def recommend(
         how = Options(data, load_catalog(catalog))
         model, _, _ = of_run(find_run(run, results), how)
     if out:
-        with Console(stderr=True).status("ranking"):
+        console = Console(stderr=True)
+        tell_of_compiling(console.print)
+        with console.status("ranking"):
             n_users = write_lists(model, k, out)
         print(f"the lists of {n_users:,} users are in {out}")
         return

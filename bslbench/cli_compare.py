@@ -66,7 +66,7 @@ def compare(
     from bslbench.config import Grid, validated
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
-    from bslbench.engine.machine import COMPILING, tell_of_compiling
+    from bslbench.engine.machine import tell_of_compiling
     from bslbench.engine.store import Store
     from bslbench.engine.tuning.against import join, open_pack, rival
     from bslbench.engine.tuning.contenders import contenders
@@ -84,7 +84,7 @@ def compare(
     how = Options(data, known)
     store = Store(results)
     console = Console(stderr=True)
-    tell_of_compiling(lambda: console.print(COMPILING))
+    tell_of_compiling(console.print)
     held = open_pack(against, results)
     name = name or f"{loss.rpartition(':')[2]}-against-{held.grid}"
     name = validated(Grid, {"name": name}, "--name").name

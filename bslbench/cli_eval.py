@@ -91,7 +91,9 @@ def evaluate(
     from bslbench.data.load import load
     from bslbench.data.splits import hold_out
     from bslbench.engine.external import ReadEmbeddings, ReadLists
+    from bslbench.engine.machine import tell_of_compiling
 
+    tell_of_compiling()
     known = load_catalog(catalog)
     loaded = load(dataset, data, known)
     made: ReadEmbeddings | ReadLists

@@ -125,7 +125,7 @@ def train(
     from bslbench.engine.executors import executor_for
     from bslbench.engine.grid import at_hand, expand, find_grid
     from bslbench.engine.inputs import Options
-    from bslbench.engine.machine import COMPILING, set_threads, tell_of_compiling
+    from bslbench.engine.machine import set_threads, tell_of_compiling
     from bslbench.engine.running import Part, run_grid
     from bslbench.engine.store import Store
     from bslbench.losses import LOSSES
@@ -172,7 +172,7 @@ def train(
             console.print(f"{dataset}: not here, its cells are left out", highlight=False)
     cells = expand(asked, data, known)
     how = Options(data, known, save_model, force, keep_every)
-    tell_of_compiling(lambda: console.print(COMPILING))
+    tell_of_compiling(console.print)
     if dry_run:
         from bslbench.engine.plan import plan
 

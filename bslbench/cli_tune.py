@@ -77,7 +77,7 @@ def tune(
     from bslbench.config import Grid, validated
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
-    from bslbench.engine.machine import COMPILING, tell_of_compiling
+    from bslbench.engine.machine import tell_of_compiling
     from bslbench.engine.store import Store
     from bslbench.engine.tuning.contenders import contenders
     from bslbench.engine.tuning.ledger import Ledger
@@ -123,7 +123,7 @@ def tune(
     final = final_grid(study, options.seeds(seeds), ledger.folder)
     limit = Budget(trials, options.seconds(budget) if budget else None)
     console = Console(stderr=True)
-    tell_of_compiling(lambda: console.print(COMPILING))
+    tell_of_compiling(console.print)
     with console.status("probing") as shown:
         probing = shown.update if dry_run or budget else None
         limit, text = plan(study, entered, limit, final, ledger, how, jobs or 1, probing)

@@ -131,12 +131,12 @@ def train(
     memory.keep_freed()
     device = next(backbone.parameters()).device
     pairs = data.train.tocoo()
-    users = torch.from_numpy(pairs.row.astype("int64")).to(device)  # [n]
-    items = torch.from_numpy(pairs.col.astype("int64")).to(device)  # [n]
+    users, items = (torch.from_numpy(ids).to(device) for ids in (pairs.row, pairs.col))  # [n]
     sampler = SAMPLERS[settings.sampler](settings, loss, data, seed)
     if setup := getattr(loss, "setup", None):
         sizes = data.n_users, data.n_items
-        setup(Setup.of(users, items, *sizes, score=settings.score_train, seed=seed))
+        told = users.long(), items.long(), *sizes
+        setup(Setup.of(*told, score=settings.score_train, seed=seed))
     adam = optimiser_for(settings, backbone, loss)
     n_drawn = data.clean_train.nnz  # in an epoch: pairs that noise adds buy no training
     starts = range(0, n_drawn, settings.batch_size)
@@ -178,7 +178,7 @@ def train(
         losses[: now.step] = torch.tensor(now.losses)
         while now.step < len(starts):
             rows = order[starts[now.step] : starts[now.step] + settings.batch_size]  # [B]
-            batch_users, batch_items = users[rows], items[rows]  # [B]
+            batch_users, batch_items = users[rows].long(), items[rows].long()  # [B]
             if on_step := getattr(backbone, "on_step", None):
                 on_step(generator(seed, "backbone", now.epoch, now.step))
             torch.default_generator.manual_seed(key_of(seed, "step", now.epoch, now.step))

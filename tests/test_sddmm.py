@@ -97,8 +97,10 @@ def test_bits_do_not_depend_on_the_number_of_threads() -> None:
 
 BITS = """
 import hashlib, torch
+import numpy as np
 from torch import nn
 from tests.test_sddmm import draw
+from bslbench.kernels import cpu_als
 from bslbench.kernels.log_sum_exp import log_sum_exp
 from bslbench.kernels.sddmm import sddmm
 from bslbench.optimisers import LazyAdam
@@ -115,6 +117,11 @@ for part in torch.randn(3, 3, 50, generator=draws):
     table.grad = torch.sparse_coo_tensor(rows[None], part, table.shape, check_invariants=True)
     adam.step(0.1)
 parts.append(table.detach())
+fixed, solved = (torch.randn(30, 50, generator=draws) for _ in range(2))
+gram = torch.from_numpy(cpu_als.gram(fixed.numpy())).float()
+listed = np.arange(31), np.arange(30, dtype=np.int32), fixed.numpy(), gram.numpy()
+cpu_als.improve_for(50)(*listed, np.ones(30, np.float32), solved.numpy())
+parts += [gram, solved]
 print([hashlib.sha256(part.numpy().tobytes()).hexdigest() for part in parts])
 """
 

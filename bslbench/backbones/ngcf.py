@@ -8,6 +8,7 @@ from bslbench.backbones.base import Backbone, Rows, picked, xavier_table
 from bslbench.data.interactions import Interactions
 from bslbench.errors import ConfigError
 from bslbench.kernels.dropout import dropout
+from bslbench.kernels.gemm import matmul
 from bslbench.kernels.norms import squared_norms
 from bslbench.kernels.spmm import Adjacency, spmm
 
@@ -94,7 +95,7 @@ class NGCF(Backbone):
         """Return the next hop of the listed rows of `own`, whose neighbours are in `others`."""
         around = spmm(graph, others, rows)  # [n, d]
         own = picked(own, rows)  # [n, d]
-        mixed = (around + own) @ self.alone[hop] + (around * own) @ self.paired[hop]
+        mixed = matmul(around + own, self.alone[hop]) + matmul(around * own, self.paired[hop])
         out = leaky_relu(mixed, SLOPE)
         if self.training and self.message_dropout:
             stream = 2 * hop + (graph is not self.graph)

@@ -3,9 +3,10 @@
 import os
 import platform
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import bslbench
 RULES = Path(bslbench.__file__).parent / "verdict.toml"
 """The rules of ``bslbench verdict``; a run carries the version in force when it was made."""
 
-COMPILING = "compiling kernels, once on this machine; about ten seconds"
+COMPILING = "compiling kernels, once on this machine for each embedding size; about ten seconds"
 
 
 def n_cores() -> int:
@@ -35,8 +36,9 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def tell_of_compiling(tell: Callable[[], None]) -> None:
-    """Call `tell` when this process compiles its first kernel: seconds, once on a machine."""
+def tell_of_compiling(tell: Callable[[str], object] | None = None) -> None:
+    """Say so, on stderr unless by `tell`, when this process compiles its first kernel."""
+    say = tell or partial(print, file=sys.stderr, flush=True)
 
     class Listener(event.Listener):
         told = False
@@ -44,7 +46,7 @@ def tell_of_compiling(tell: Callable[[], None]) -> None:
         def on_start(self, happened: Any) -> None:
             if not self.told:
                 self.told = True
-                tell()
+                say(COMPILING)
 
         def on_end(self, happened: Any) -> None:
             pass

@@ -7,7 +7,6 @@ shares no lock that it could take with it.
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +19,7 @@ from typing import Any
 
 from bslbench.engine.failures import reason_of
 from bslbench.engine.jobs import Follower, Job, Listener, Result, Stop, lost, perform
-from bslbench.engine.machine import COMPILING, set_threads, tell_of_compiling
+from bslbench.engine.machine import set_threads, tell_of_compiling
 
 LOOK_EVERY = 0.2
 """Seconds between two looks at the workers."""
@@ -157,7 +156,7 @@ def _begin(threads: int, asked: Any, pid: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda signum, frame: _told.set())
     set_threads(threads)
-    tell_of_compiling(lambda: print(COMPILING, file=sys.stderr, flush=True))
+    tell_of_compiling()
     Thread(target=_outlive, daemon=True).start()
 
 

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import normalize
 
 from bslbench.data.interactions import Interactions
 from bslbench.evaluation.ranks import DEPTH, I32, I64, TOP, U8, Ranks
+from bslbench.kernels.gemm import filled
 from bslbench.kernels.topk import BLOCK_SCORES, masked_topk
 
 
@@ -40,18 +41,17 @@ class EmbeddingScorer:
         if score == "cosine":
             users, items = normalize(users, eps=1e-12), normalize(items, eps=1e-12)
         self.users = users
-        self.items = items
-        self.scores = users.new_empty(0, len(items))
+        self.n_items = len(items)
+        self.items = filled(items)
+        self.scores = users.new_empty(0, len(self.items))
 
     def __call__(self, users: Tensor) -> Tensor:
         """Return the scores [n, n_items] of `users` [n] int64, valid until the next call."""
-        # With 1 to 3 rows for a thread BLAS takes another way, and the last bits would depend on
-        # the number of threads: so fill up to a multiple of 16 rows.
-        padded = pad(users, (0, -len(users) % 16))
-        if len(self.scores) < len(padded):
-            self.scores = self.users.new_empty(len(padded), len(self.items))
-        scores = torch.matmul(self.users[padded], self.items.T, out=self.scores[: len(padded)])
-        return scores[: len(users)]
+        rows = filled(self.users[users])
+        if len(self.scores) < len(rows):
+            self.scores = rows.new_empty(len(rows), len(self.items))
+        scores = torch.matmul(rows, self.items.T, out=self.scores[: len(rows)])
+        return scores[: len(users), : self.n_items]
 
 
 def tie_order(data: Interactions) -> I32:

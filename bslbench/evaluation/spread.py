@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 from bslbench.backbones.base import Backbone
 from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
+from bslbench.kernels.gemm import matmul
 from bslbench.losses.base import Batch, Loss
 from bslbench.sampling import SAMPLERS
 from bslbench.seeding import generator
@@ -71,7 +72,7 @@ class Probe:
             users, items = (normalize(table, dim=1, eps=1e-12) for table in (users, items))
         scale = self.settings.scale or 1.0
         pos = scale * torch.einsum("bd,bkd->bk", users, items[self.positives])  # [B, K]
-        neg = scale * (users @ items[self.negatives].T)  # [B, M]
+        neg = scale * matmul(users, items[self.negatives].T)  # [B, M]
         own, others = pos[:, 0].double(), neg.double()
         pos_mean, neg_mean = own.mean().item(), others.mean(1).mean().item()
         spread = {
@@ -89,8 +90,8 @@ class Probe:
             self.negatives.expand(len(neg), -1),
             raw_users[self.users],
             raw_items[self.positives[:, 0]],
-            all_scores=scale * (users @ items.T) if "all_items" in self.loss.needs else None,
-            negative_products=lambda rows, table: rows @ table[self.negatives].T,
+            all_scores=scale * matmul(users, items.T) if "all_items" in self.loss.needs else None,
+            negative_products=lambda rows, table: matmul(rows, table[self.negatives].T),
         )
         found = pressure(self.loss, pos, neg, batch)
         return spread if found is None else spread | found

@@ -1,10 +1,15 @@
 """Numba kernels of alternating least squares; each row is solved by one thread."""
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, I32, jit
+from bslbench.kernels.cpu import F32, I32, inline, jit_in_order
+from bslbench.kernels.cpu_rows import add_scaled, dot, filled, load, store
 
 I64 = npt.NDArray[np.int64]
 
@@ -14,7 +19,7 @@ STEPS = 3
 """Conjugate gradients of one half step."""
 
 
-@jit
+@jit_in_order
 def gram(table: F32) -> npt.NDArray[np.float64]:
     """Return ``table.T @ table``, [d, d], summed row by row."""
     d = table.shape[1]
@@ -26,75 +31,75 @@ def gram(table: F32) -> npt.NDArray[np.float64]:
     return out
 
 
-@jit
-def improve(indptr: I64, indices: I32, fixed: F32, gram: F32, strength: F32, out: F32) -> None:
-    """Improve each row x of `out` towards ``(gram + strength + sum_j y_j y_j') x = sum_j y_j``.
-
-    The sums go over the rows y of `fixed` that are listed for x. A row without any becomes 0.
-
-    Parameters
-    ----------
-    indptr, indices
-        [n + 1], [nnz]: the rows of `fixed` that belong to each row.
-    fixed
-        [m, d].
-    gram
-        [d, d], what all rows of `fixed` add.
-    strength
-        [n], the regularisation of each row.
-    out
-        [n, d], where to start, and the result.
-    """
-    n, d = out.shape
-    for part in numba.prange(PARTS):
-        rest = np.empty(d, np.float32)
-        way = np.empty(d, np.float32)
-        image = np.empty(d, np.float32)
-        for i in range(part, n, PARTS):
-            x = out[i]
-            listed = indices[indptr[i] : indptr[i + 1]]
-            if len(listed) == 0:
-                x[:] = 0
-                continue
-            _apply(listed, fixed, gram, strength[i], x, rest)
-            for k in range(d):
-                rest[k] = -rest[k]
-            for j in listed:
-                for k in range(d):
-                    rest[k] += fixed[j, k]
-            square = np.float32(0)
-            for k in range(d):
-                way[k] = rest[k]
-                square += rest[k] * rest[k]
-            for _ in range(STEPS):
-                if square < 1e-12:
-                    break
-                _apply(listed, fixed, gram, strength[i], way, image)
-                curvature = np.float32(0)
-                for k in range(d):
-                    curvature += way[k] * image[k]
-                step = square / curvature
-                before, square = square, np.float32(0)
-                for k in range(d):
-                    x[k] += step * way[k]
-                    rest[k] -= step * image[k]
-                    square += rest[k] * rest[k]
-                for k in range(d):
-                    way[k] = rest[k] + square / before * way[k]
-
-
-@numba.njit(fastmath=True, cache=True)
-def _apply(listed: I32, fixed: F32, gram: F32, strength: np.float32, x: F32, out: F32) -> None:
-    """Write ``(gram + strength + sum_j y_j y_j') x`` to `out`, [d]."""
-    d = len(x)
-    for k in range(d):
-        out[k] = strength * x[k]
-    for a in range(d):
-        for k in range(d):
-            out[k] += x[a] * gram[a, k]
+@inline
+def less_image(
+    total: Any,
+    x: Any,
+    numbers: F32,
+    listed: I32,
+    fixed: F32,
+    gram: F32,
+    strength: np.float32,
+    dim: int,
+) -> Any:
+    """Return ``total - (gram + strength + sum_j y_j y_j') x``; `numbers` [d] is where x goes."""
+    store(numbers, np.uint64(0), x)
+    total = add_scaled(total, -strength, x)
+    for a in range(dim):
+        total = add_scaled(total, -numbers[a], load(gram, np.uint64(a), dim))
     for j in listed:
-        score = np.float32(0)
-        for k in range(d):
-            score += fixed[j, k] * x[k]
-        for k in range(d):
-            out[k] += score * fixed[j, k]
+        y = load(fixed, np.uint64(np.uint32(j)), dim)
+        total = add_scaled(total, -dot(y, x), y)
+    return total
+
+
+# The closure holds `dim` alone, as those of `cpu_sddmm.kernels` do.
+@lru_cache
+def improve_for(dim: int) -> Callable[[I64, I32, F32, F32, F32, F32], None]:
+    """Return the kernel for embeddings of `dim` numbers, compiled at its first call."""
+
+    @jit_in_order
+    def improve(indptr: I64, indices: I32, fixed: F32, gram: F32, strength: F32, out: F32) -> None:
+        """Improve each row x of `out` towards ``(gram + strength + sum_j y_j y_j') x = sum_j y_j``.
+
+        The sums go over the rows y of `fixed` that are listed for x. A row without any becomes 0.
+
+        Parameters
+        ----------
+        indptr, indices
+            [n + 1], [nnz]: the rows of `fixed` that belong to each row.
+        fixed
+            [m, d].
+        gram
+            [d, d], what all rows of `fixed` add.
+        strength
+            [n], the regularisation of each row.
+        out
+            [n, d], where to start, and the result.
+        """
+        for part in numba.prange(PARTS):
+            numbers = np.empty(dim, np.float32)
+            zero = filled(np.float32(0), dim)
+            for r in range(part, len(out), PARTS):
+                listed = indices[indptr[r] : indptr[r + 1]]
+                if len(listed) == 0:
+                    store(out, np.uint64(r), zero)
+                    continue
+                x, rest = load(out, np.uint64(r), dim), zero
+                for j in listed:
+                    y = load(fixed, np.uint64(np.uint32(j)), dim)
+                    rest = add_scaled(rest, np.float32(1), y)
+                rest = less_image(rest, x, numbers, listed, fixed, gram, strength[r], dim)
+                way, square = rest, dot(rest, rest)
+                for _ in range(STEPS):
+                    if square < 1e-12:
+                        break
+                    less = less_image(zero, way, numbers, listed, fixed, gram, strength[r], dim)
+                    step = -square / dot(way, less)
+                    x = add_scaled(x, step, way)
+                    rest = add_scaled(rest, step, less)
+                    before, square = square, dot(rest, rest)
+                    way = add_scaled(rest, square / before, way)
+                store(out, np.uint64(r), x)
+
+    return improve

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, I32, inline, jit, mix
+from bslbench.kernels.cpu import F32, I32, inline, jit, jit_in_order, mix
 
 I64 = npt.NDArray[np.int64]
 
@@ -55,7 +55,7 @@ def _equal_parts(matrix: Csr, rows: I64) -> I64:
     return np.searchsorted(work, np.arange(PARTS + 1) * total // PARTS, side="right")
 
 
-@jit
+@jit_in_order
 def product(matrix: Csr, rows: I64, x: F32, out: F32) -> None:
     """Write ``out[r] = sum_j matrix[rows[r], j] x[j]``.
 
@@ -83,7 +83,7 @@ def product(matrix: Csr, rows: I64, x: F32, out: F32) -> None:
                     out[r, b, k] = total[k] * matrix.row_scale[i]
 
 
-@jit
+@jit_in_order
 def spread(matrix: Csr, rows: I64, x: F32, out: F32) -> None:
     """Write ``out[j] = sum_r matrix[rows[r], j] x[r]``, the transpose of `product`.
 

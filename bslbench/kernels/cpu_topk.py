@@ -67,7 +67,13 @@ def _select(values: Any, place: int) -> None:
 
 @numba.njit(parallel=True, cache=True, nogil=True)
 def masked_topk(
-    bits: I32, seen_indptr: I64, seen_indices: I32, tie_order: I32, items: I32, top_bits: I32
+    bits: I32,
+    width: int,
+    seen_indptr: I64,
+    seen_indices: I32,
+    tie_order: I32,
+    items: I32,
+    top_bits: I32,
 ) -> None:
     """Write the k best unseen items of each row, best first; places left over get item -1.
 
@@ -77,8 +83,8 @@ def masked_topk(
 
     Parameters
     ----------
-    bits
-        Scores [n, I] float32, viewed as int32.
+    bits, width
+        Scores of n rows float32, viewed as int32: row i is ``bits[i * width :]``, I numbers.
     seen_indptr, seen_indices
         CSR rows [n + 1], [nnz]: items that must not appear, ascending within a row.
     tie_order
@@ -86,14 +92,14 @@ def masked_topk(
     items, top_bits
         [n, k], written: items, and their scores viewed as int32.
     """
-    n_rows, n_items = bits.shape
-    k = items.shape[1]
+    n_items = len(tie_order)
+    n_rows, k = items.shape
     n_chunks = n_items // CHUNK  # the items left over are always looked at
     by_order = np.empty(n_items, np.int32)
     for item in range(n_items):
         by_order[tie_order[item]] = item
     for i in numba.prange(n_rows):
-        row = bits[i]
+        row = bits[i * width : i * width + n_items]
         maxima = np.empty(n_chunks, np.int32)
         for c in range(n_chunks):
             chunk = row[c * CHUNK : (c + 1) * CHUNK]

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bslbench.kernels import cpu
 from bslbench.kernels.cpu import F32, jit, jit_in_order, mix
 
 Mask = npt.NDArray[np.bool_]
@@ -28,7 +29,7 @@ def drop(x: Tensor, keep: Tensor, rate: float) -> Tensor:
     >>> drop(torch.ones(1, 2), torch.tensor([[True, False]]), 0.5)
     tensor([[2., 0.]])
     """
-    if x.is_cuda or x.dtype != torch.float32:
+    if not cpu.takes(x):
         return x * keep / (1 - rate)
     kept: Tensor = _CpuDrop.apply(x, keep, rate)  # type: ignore[no-untyped-call]
     return kept

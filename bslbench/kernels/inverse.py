@@ -6,6 +6,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bslbench.kernels.gemm import matmul
+
 PIVOT = 512
 """Rows that are eliminated at a time."""
 ROWS = 2048
@@ -32,11 +34,11 @@ def invert(matrix: Tensor) -> None:
         panel = torch.cat([matrix[first:end, :first].T, block.float(), matrix[end:, first:end]])
         _sweep(block.numpy())
         pivot = block.float()  # minus the inverse
-        scaled = panel @ -pivot  # (n, PIVOT)
+        scaled = matmul(panel, -pivot)  # (n, PIVOT)
         for top in range(0, n, ROWS):
             bottom = min(top + ROWS, n)
             rows = matrix[top:bottom, :bottom]
-            torch.addmm(rows, scaled[top:bottom], panel[:bottom].T, alpha=-1, out=rows)
+            rows -= matmul(scaled[top:bottom], panel[:bottom].T)
         matrix[first:end, :first] = scaled[:first].T
         matrix[end:, first:end] = scaled[end:]
         matrix[first:end, first:end] = pivot

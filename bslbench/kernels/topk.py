@@ -48,8 +48,15 @@ def masked_topk(
         return masked_topk_reference(scores, seen_indptr, seen_indices, tie_order, k)
     items = torch.empty(len(scores), k, dtype=torch.int32)
     top_scores = torch.empty(len(scores), k)
+    scores = scores.detach()
+    if scores.stride(1) != 1:
+        scores = scores.contiguous()
+    width = scores.stride(0)  # of rows that may be parts of longer ones
+    n_flat = (len(scores) - 1) * width + scores.shape[1] if scores.numel() else 0
+    flat = scores.as_strided((n_flat,), (1,))
     cpu_topk.masked_topk(
-        scores.detach().contiguous().view(torch.int32).numpy(),
+        flat.view(torch.int32).numpy(),
+        width,
         np.asarray(seen_indptr, dtype=np.int64),
         np.asarray(seen_indices, dtype=np.int32),
         tie_order,

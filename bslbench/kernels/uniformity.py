@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bslbench.kernels.gemm import matmul
+
 CHUNK = 256
 """Rows that are compared with all others together."""
 
@@ -44,10 +46,10 @@ class _LogSumOfPairs(torch.autograd.Function):
         pulls, sums = torch.zeros_like(rows), []
         for first in range(0, len(rows), CHUNK):
             chunk = rows[first : first + CHUNK]
-            near = torch.mm(4 * chunk, rows[first:].T).exp_()  # e^4 exp(-2 |x - y|^2)
+            near = matmul(4 * chunk, rows[first:].T).exp_()  # e^4 exp(-2 |x - y|^2)
             near[:, : len(chunk)].triu_(1)  # each pair once
-            pulls[first : first + CHUNK].addmm_(near, rows[first:])
-            pulls[first:].addmm_(near.T, chunk)
+            pulls[first : first + CHUNK] += matmul(near, rows[first:])
+            pulls[first:] += matmul(near.T, chunk)
             sums.append(near.sum(1).sum())  # by rows, so that no bit depends on the threads
         total = 2 * torch.stack(sums).sum()
         ctx.save_for_backward(pulls, total)

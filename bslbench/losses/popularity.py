@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, normalize
 
 from bslbench.errors import ConfigError
+from bslbench.kernels.gemm import matmul
 from bslbench.losses.base import (
     Batch,
     Loss,
@@ -108,7 +109,7 @@ class BC(Loss):
         if self.rests(int(batch.epoch)):
             assert batch.neg_items is not None
             # All degrees of items at once: no [B, M, 64] of the negatives'.
-            scores = normalize(users) @ normalize(self.item_table).T
+            scores = matmul(normalize(users), normalize(self.item_table).T)
             own = scores.gather(1, item_degrees[:, None])  # [B, 1]
             others = scores.gather(1, self.item_group[batch.neg_items])  # [B, M]
             return self.w * self.branch.forward(own, others)

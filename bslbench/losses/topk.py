@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, logsigmoid, normalize, pad
+from torch.nn.functional import embedding, logsigmoid, normalize
 
+from bslbench.kernels.gemm import matmul
 from bslbench.kernels.log_sum_exp import log_sum_exp
 from bslbench.kernels.topk import BLOCK_SCORES, masked_topk
 from bslbench.losses.base import Batch, Setup, check_positive
@@ -158,9 +159,7 @@ def kth_scores(users: Tensor, items: Tensor, k: int) -> Tensor:
     ids = np.arange(len(items), dtype=np.int32)
     best = []
     for rows in torch.split(users, block):
-        # With 1 to 3 rows for a thread BLAS takes another way, and the last bits would depend on
-        # the number of threads: so fill up to a multiple of 16 rows.
-        scores = pad(rows, (0, 0, 0, -len(rows) % 16)) @ items.T
-        _, top = masked_topk(scores, indptr[: len(scores) + 1], nothing, ids, k)  # [n, k]
-        best.append(top[: len(rows), -1])
+        scores = matmul(rows, items.T)  # [n, I]
+        _, top = masked_topk(scores, indptr[: len(rows) + 1], nothing, ids, k)  # [n, k]
+        best.append(top[:, -1])
     return torch.cat(best)

@@ -92,7 +92,7 @@ class IALS(Reference):
         """Improve the rows of one side, the other's held fixed."""
         gram = self.alpha * cpu_als.gram(other.table)
         strength = self.reg * (own.degrees + self.alpha * len(other.table)) ** self.nu
-        cpu_als.improve(
+        cpu_als.improve_for(self.dim)(
             own.indptr,
             own.indices,
             other.table,

@@ -8,6 +8,7 @@ from bslbench.backbones.base import Backbone
 from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.kernels import cpu, cpu_noise
+from bslbench.kernels.gemm import matmul
 from bslbench.kernels.sddmm import Index, item_block, item_bounds, sddmm
 from bslbench.losses.base import Loss
 from bslbench.sampling.base import Sampler, Scored
@@ -69,7 +70,7 @@ class Own(Sampler):
             neg_items=lambda: drawn(index.items[:, index.n_pos :]).long(),
             user_rows=lambda: rows.users,
             item_rows=lambda: embedding(local.items[:, 0].long(), rows.items),
-            all_scores=lambda: self.scaled(rows.users) @ self.scaled(rows.items).T,
+            all_scores=lambda: matmul(self.scaled(rows.users), self.scaled(rows.items).T),
             negative_products=lambda: products,
         )
 

@@ -11,6 +11,7 @@ from bslbench.backbones.base import Backbone, Rows
 from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.errors import ConfigError
+from bslbench.kernels.gemm import matmul
 from bslbench.losses.base import Loss
 from bslbench.sampling.base import Products, Sampler, Scored
 from bslbench.seeding import generator
@@ -83,7 +84,7 @@ class Shared(Sampler):
 
         def all_scores() -> Tensor:
             assert found.table is not None
-            return found.users @ self.scaled(found.table).T
+            return matmul(found.users, self.scaled(found.table).T)
 
         return self.scored(
             found.pos,
@@ -107,7 +108,7 @@ class Pool(Shared):
         draws = generator(self.seed, "pool", epoch, step)
         pool = torch.randint(self.n_items, (self.settings.n_negatives,), generator=draws)
         found = self.listed(backbone, users, items, pool, epoch, step)
-        neg = found.users @ found.items[-len(pool) :].T  # [B, M]
+        neg = matmul(found.users, found.items[-len(pool) :].T)  # [B, M]
         squared = found.squares
         if self.settings.l2_negatives:
             squared = squared + len(users) * found.sq_pool.sum()
@@ -116,7 +117,7 @@ class Pool(Shared):
             neg,
             squared,
             lambda: pool.expand(len(users), -1),
-            lambda others, table: others @ embedding(pool, table).T,
+            lambda others, table: matmul(others, embedding(pool, table).T),
         )
 
 
@@ -136,7 +137,7 @@ class InBatch(Shared):
     ) -> Scored:
         """Score every row against every other row's item, [B, B - 1]."""
         found = self.listed(backbone, users, items, items[:0], epoch, step)
-        scores = found.users @ found.items[: len(users)].T  # [B, B]
+        scores = matmul(found.users, found.items[: len(users)].T)  # [B, B]
         if self.correction is not None:
             scores = scores - self.correction[items]
         return self.shared(
@@ -144,7 +145,7 @@ class InBatch(Shared):
             off_diagonal(scores),
             found.squares,
             lambda: off_diagonal(items.expand(len(users), -1)),
-            lambda others, table: off_diagonal(others @ embedding(items, table).T),
+            lambda others, table: off_diagonal(matmul(others, embedding(items, table).T)),
         )
 
 
