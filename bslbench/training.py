@@ -131,7 +131,7 @@ def train(
     memory.keep_freed()
     device = next(backbone.parameters()).device
     pairs = data.train.tocoo()
-    users, items = (torch.from_numpy(ids).to(device) for ids in (pairs.row, pairs.col))  # [n]
+    users, items = (torch.tensor(ids, device=device) for ids in (pairs.row, pairs.col))  # [n]
     sampler = SAMPLERS[settings.sampler](settings, loss, data, seed)
     if setup := getattr(loss, "setup", None):
         sizes = data.n_users, data.n_items
