@@ -62,10 +62,10 @@ def run(
     cells = expand(asked, folder, catalog)
     execute = executor_for(executor, jobs=jobs, ray_address=ray_address)
     options = Options(folder, catalog, save_model)
+    store = Store(Path(results_dir))
+    store.check_free(asked.name)
     with watcher(Console(stderr=True)) as shown:
-        outcome = run_grid(
-            asked.name, cells, Store(Path(results_dir)), shown, execute, options=options
-        )
+        outcome = run_grid(asked.name, cells, store, shown, execute, options=options)
     if outcome.failed:
         reasons = "; ".join(f"{cell}: {reason}" for cell, reason in outcome.failed.items())
         raise RunFailed(f"{len(outcome.failed)} of {len(cells)} cells failed: {reasons}")

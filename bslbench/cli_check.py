@@ -53,6 +53,8 @@ def check(
         raise ConfigError("--metric goes with --update: a check looks at what its baseline has")
     loaded = Results.load(results, grid or latest_grid(results))
     if update:
+        if baseline.exists() and baseline.suffix != ".toml":
+            raise ConfigError(f"{baseline} is there, and no baseline: name a .toml file")
         chosen = metric or "Recall@20"
         made = baseline_of(loaded, chosen)
         write_atomically(baseline, made.toml())

@@ -78,8 +78,7 @@ def add(
     from bslbench.own.facts import Facts
 
     where, entries = data_dir(folder), catalog or LOCAL
-    if not dry_run:
-        check_name(name, where, entries, force)
+    check_name(name, where, entries, force=force or dry_run)
     columns = options.columns(user, item, time, rating, min_rating, names)
     how: How | None = split.value if split else None
     own = prepare(name, files, columns, k_core=k_core, how=how, seed=seed)

@@ -70,8 +70,8 @@ def evaluate(
     foreign = [option for option in (users, items, lists) if option is not None]
     cutoffs = [number(part, "--k") for part in k.split(",")]
     if run is not None:
-        if foreign or dataset:
-            raise ConfigError("name a run, or files and a --dataset, not both")
+        if foreign or dataset or score or name or grid:
+            raise ConfigError("a run is what it is: only --k and --metric go with it")
         found = Store(results).find(run, "ranks.npz", "no finished run")
         _show(found.folder.name, Ranks.load(found.file("ranks.npz")), cutoffs, metric)
         return

@@ -171,6 +171,8 @@ def train(
         for dataset in missing:
             console.print(f"{dataset}: not here, its cells are left out", highlight=False)
     cells = expand(asked, data, known)
+    store = Store(results)
+    store.check_free(asked.name)
     how = Options(data, known, save_model, force, keep_every)
     tell_of_compiling(console.print)
     if dry_run:
@@ -179,7 +181,7 @@ def train(
         if threads := getattr(execute, "threads", None):  # a worker's, which a probe has no more of
             set_threads(threads)
         with console.status("probing") as shown:
-            rows, summary = plan(cells, Store(results), how, part, jobs or 1, shown.update)
+            rows, summary = plan(cells, store, how, part, jobs or 1, shown.update)
         print(tabulate(rows, "keys", "simple", disable_numparse=True))
         print(summary)
         return
@@ -188,7 +190,7 @@ def train(
             outcome = run_grid(
                 asked.name,
                 cells,
-                Store(results),
+                store,
                 shown,
                 execute,
                 options=how,
@@ -202,7 +204,7 @@ def train(
     if profile:
         from bslbench.report.profile import profile as profile_of
 
-        print(profile_of(Store(results).run(cell.id) for cell in part.of(cells)))
+        print(profile_of(store.run(cell.id) for cell in part.of(cells)))
     print(
         f"{outcome.total} cells: {outcome.finished} trained, {outcome.skipped} already done, "
         f"{len(outcome.failed)} failed; next: {options.report_of(asked.name, results)}"

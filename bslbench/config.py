@@ -7,7 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from bslbench.errors import ConfigError, suggest
 from bslbench.noise import COLUMNS, Labels, Noise
@@ -33,7 +40,7 @@ of the id, so that cells from before it keep theirs."""
 class Strict(BaseModel):
     """Frozen, and no key is ignored in silence."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 OF_THE_LOSS = {"n_negatives", "score_train", "score_test", "scale", "sampler"}
@@ -74,6 +81,16 @@ class TrainSettings(Strict):
     scale: float | None = Field(1.0, gt=0, description="factor on the scores in training")
     eval_every: int = Field(1, ge=1, description="epochs between evaluations")
     patience: int = Field(50, ge=0, description="evaluations without improvement before stopping")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        if (
+            isinstance(value, bool)
+            and cls.model_fields[str(info.field_name)].annotation is not bool
+        ):
+            raise ValueError(f"{str(value).lower()} is neither a number nor a name")
+        return value
 
 
 PARTS = {"train", "loss_params", "backbone_params", "noise"}
@@ -149,6 +166,13 @@ def _resolved(model: BaseModel) -> dict[str, Any]:
     return fields
 
 
+def _no_empty_axis(settings: dict[str, Any]) -> dict[str, Any]:
+    for key, value in settings.items():
+        if value == []:
+            raise ValueError(f"{key} has no value: an empty list leaves no cell")
+    return settings
+
+
 def _with_plain_noise(rule: dict[str, Any]) -> dict[str, Any]:
     """Write a rule's noise as `Noise.text` does: ``neg=5.0`` and ``neg=5`` are one."""
     if "noise" not in rule:
@@ -183,6 +207,8 @@ class Override(Rule):
     """Settings of a grid for some of its cells; a list is one more axis."""
 
     set: dict[str, Scalar | list[Scalar]]
+
+    _values = field_validator("set")(_no_empty_axis)
 
 
 class Preset(Rule):
@@ -233,12 +259,21 @@ class Grid(Strict):
         "twin; a list: both",
     )
 
+    _values = field_validator("set")(_no_empty_axis)
+
     @field_validator("name")
     @classmethod
     def _not_the_store(cls, name: str) -> str:
         if name == "runs":
             raise ValueError("'runs' is the folder of the runs themselves")
         return name
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _a_number(cls, seeds: object) -> object:
+        if isinstance(seeds, bool):
+            raise ValueError("say how many, 1 or more, or a list of which")
+        return seeds
 
     @field_validator("seeds")
     @classmethod
@@ -297,19 +332,24 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MEMBERS = {"bool", "int", "float", "str"}
+"""What pydantic adds to the place of an error, where a value may be of several types."""
+
 
 def validated(model: type[Model], content: dict[str, Any], where: str) -> Model:
     """Build a pydantic model, its first error as one line that names the place and the mend."""
     try:
         return model.model_validate(content)
     except ValidationError as failure:
-        error = failure.errors()[0]
-        place = ".".join(str(part) for part in error["loc"])
+        errors = failure.errors()
+        error = next((e for e in errors if e["type"] == "finite_number"), errors[0])
+        parts = [str(part) for part in error["loc"]]
+        place = ".".join(p for p in parts if p not in MEMBERS and not p.startswith("list["))
         if error["type"] == "extra_forbidden":
             nested = len(error["loc"]) > 1  # in a model of its own
             hint = "" if nested else suggest(place, model.model_fields)
             raise ConfigError(f"{where}: unknown key '{place}'{hint}") from failure
-        said = error["msg"]
+        said = error["msg"].removeprefix("Value error, ")
         if error["type"] == "string_pattern_mismatch":
             said = "letters, digits and ._- alone, the first a letter or a digit"
         raise ConfigError(f"{where}: {place}: {said}") from failure

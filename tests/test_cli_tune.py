@@ -30,6 +30,12 @@ def test_from_a_study_to_a_row_in_somebody_elses(bslbench, tmp_path: Path) -> No
     assert code == 0 and again == out and "0 trained" not in err
     code, out, _ = bslbench("report", "--grid", "mine", "--table", "tuning", "--format", "markdown")
     assert code == 0 and out == (folder / "table.md").read_text()
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    code, _, err = bslbench(*TUNE, "--trials", "2")
+    assert code == 2 and "has made 3 trials of a loss, and takes none back" in err
+    code, _, err = bslbench("train", "--dataset", SMALL, "--loss", "sl", "--name", "mine")
+    assert code == 2 and "mine has the results of a study; give another --name" in err
+    assert kept == {path.name: path.read_bytes() for path in folder.iterdir()}
 
     code, out, err = bslbench("pack", "mine")
     pack = folder / "mine.zip"

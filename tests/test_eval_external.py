@@ -204,6 +204,30 @@ def test_a_named_one_joins_the_grid_and_stays_there(bslbench: Command, data: Int
     assert code == 0 and "2 cells: 2 done" in out
 
 
+def test_a_lone_row_from_outside_is_held_against_every_seed(
+    bslbench: Command, data: Interactions
+) -> None:
+    fixed = ["--loss", "sl", "--loss", "bpr", "--set", "epochs=2", "--set", "n_negatives=20"]
+    assert bslbench("train", "--dataset", SMALL, *fixed, "--seeds", "3", "--name", "mine")[0] == 0
+    write(Path("pop.csv"), [["user", "item", "rank"], *popularity_lists(data)])
+    asked = ["eval", "--lists", "pop.csv", "--dataset", SMALL, "--name", "shop", "--grid", "mine"]
+    assert bslbench(*asked)[0] == 0
+    named = ["--grid", "mine", "--table", "significance", "--format", "csv"]
+    code, out, err = bslbench("report", *named, "--baseline", "shop")
+    assert code == 0, err
+    found = [row for row in csv.DictReader(out.splitlines()) if row["metric"] == "Recall@20"]
+    assert {row["loss"]: row["seeds"] for row in found} == {"bpr": "3", "sl": "3"}
+    with Path("results/mine/metrics.csv").open() as file:
+        values = {
+            (row["loss"], row["seed"]): float(row["value"])
+            for row in csv.DictReader(file)
+            if (row["split"], row["metric"], row["k"], row["group"]) == ("test", "Recall", "20", "")
+        }
+    sl = np.mean([values["sl", seed] for seed in "012"])
+    [difference] = [float(row["difference"]) for row in found if row["loss"] == "sl"]
+    assert difference == pytest.approx(sl - values["shop", "0"])
+
+
 def test_newer_lists_take_the_place_of_older_ones_of_the_same_name(
     bslbench: Command, data: Interactions
 ) -> None:
@@ -315,7 +339,7 @@ def test_lists_that_cannot_be_meant(
         (["--lists", "x.csv", "--dataset", SMALL, "--grid", "g"], "--grid needs a --name"),
         (["--lists", "x.csv", "--dataset", SMALL], "x.csv: no such file"),
         (["--lists", "x.doc", "--dataset", SMALL], "x.doc: no such file"),
-        (["run", "--dataset", SMALL], "not both"),
+        (["run", "--dataset", SMALL], "only --k and --metric go with it"),
     ],
 )
 def test_commands_that_cannot_be_meant(

@@ -233,6 +233,7 @@ def test_runs_that_are_no_evidence_are_left_out_and_counted(lab):
     standard(lab, init="als")
     standard(lab, eval_users=1000)
     lab.arm("ease", backbone="reference")
+    lab.arm("sl", backbone="external")
     found = lab.judged()
     assert {one.judgement for one in found.verdicts} == {"cannot be told"}
     assert summary_table(found).problems == (
@@ -241,6 +242,7 @@ def test_runs_that_are_no_evidence_are_left_out_and_counted(lab):
         "left out: 40 runs not started from Xavier",
         "left out: 40 runs evaluated on a sample of users",
         "left out: 10 runs of recommenders without a loss",
+        "left out: 10 runs of models from outside",
     )
 
 

@@ -208,6 +208,12 @@ class Store:
             guests = [cell for cell in listed if cell.fields["backbone"] == EXTERNAL]
             self._write_grid(folder, name, [*cells, *guests])
 
+    def check_free(self, name: str) -> None:
+        """Raise a `ConfigError` if a grid would take the place of what a study or race came to."""
+        folder = self.root / name
+        if any((folder / part).exists() for part in ("study.toml", "race")):
+            raise ConfigError(f"{folder} has the results of a study; give another --name")
+
     def check_joins(self, name: str, cell: Cell) -> None:
         """Raise a `ConfigError` if a grid's rows on the cell's dataset cannot be compared with it.
 

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bslbench.config import REFERENCE
+from bslbench.config import EXTERNAL, REFERENCE
 from bslbench.errors import ConfigError, suggest
 from bslbench.report.results import Key
 from bslbench.report.table import GAP, Column, Entry, Table
 
+UNTRAINED = {REFERENCE, EXTERNAL}
+"""Stand as the backbone of what is no loss on a backbone of ours."""
 BEST = "best"
 """Stands for the best row of each column where a baseline is asked for."""
 
@@ -75,8 +77,9 @@ def names(key: Key) -> tuple[str, str]:
 def baselines(keys: Sequence[Key], baseline: str) -> list[int | None]:
     """Return for each row the number of the row that it is compared with.
 
-    Rows are compared within backbone and noise. If just one backbone has the baseline, the
-    references are compared with it too; if a reference is the baseline, every backbone is.
+    Rows are compared within backbone and noise. If just one backbone has the baseline, references
+    and rows from outside are compared with it too; if one of these is the baseline, every backbone
+    is.
 
     Parameters
     ----------
@@ -109,7 +112,7 @@ def _for(key: Key, found: Mapping[tuple[str, str], Sequence[int]]) -> int | None
     alike = {backbone: row for (backbone, noise), [row] in found.items() if noise == key.noise}
     if key.backbone in alike:
         return alike[key.backbone]
-    if len(alike) == 1 and (key.backbone == REFERENCE or REFERENCE in alike):
+    if len(alike) == 1 and (key.backbone in UNTRAINED or alike.keys() & UNTRAINED):
         return next(iter(alike.values()))
     return None
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
+from bslbench.config import EXTERNAL
 from bslbench.engine.store import Store, csv_text
 from bslbench.errors import ConfigError, DataError, InUse, StoreError
 from bslbench.evaluation.metrics import METRICS, parse_metric
@@ -172,10 +173,23 @@ def _pairs(results: Results, baseline: str, metric: str) -> Iterator[Pair]:
         for key in own:
             other = against.get(key, key)
             if other != key and other in own:
-                seeds = sorted(own[key].keys() & own[other].keys())
-                ids = tuple((own[key][seed].id, own[other][seed].id) for seed in seeds)
+                ids = tuple(_by_seed(own[key], own[other]))
                 digest = _digest(metric, ids, scores)
                 yield Pair(baseline, dataset, metric, key, other, ids, digest)
+
+
+def _by_seed(mine: Mapping[int, Run], theirs: Mapping[int, Run]) -> Iterator[tuple[str, str]]:
+    """Yield the ids of two rows' runs of one seed; a lone run from outside meets all seeds."""
+
+    def lone(runs: Mapping[int, Run]) -> Run | None:
+        [first, *rest] = runs.values()
+        return first if not rest and first.key.backbone == EXTERNAL else None
+
+    one, other = lone(mine), lone(theirs)
+    for seed in sorted(mine.keys() | theirs.keys()):
+        a, b = mine.get(seed, one), theirs.get(seed, other)
+        if a and b:
+            yield a.id, b.id
 
 
 def _digest(
@@ -208,7 +222,8 @@ def _compare(results: Results, pair: Pair, tell: Callable[[str], None]) -> Compa
     cells may have been run on two machines, to other last bits or more.
     """
     store = Store(results.folder)
-    a, b = ([store.run(run_id) for run_id in ids] for ids in zip(*pair.runs, strict=True))
+    sides = (dict.fromkeys(ids) for ids in zip(*pair.runs, strict=True))  # a lone run once
+    a, b = ([store.run(run_id) for run_id in ids] for ids in sides)
     if not all(run.file("ranks.npz").exists() for run in (*a, *b)):
         return None
     tell(f"comparing {pair.key.label} with {pair.against.label}, {pair.metric}")

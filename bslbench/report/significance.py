@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bslbench.config import EXTERNAL
 from bslbench.engine.store import Run
 from bslbench.errors import ConfigError, DataError
 from bslbench.evaluation.metrics import parse_metric, per_user
@@ -81,7 +82,8 @@ def compare(
     Parameters
     ----------
     runs_a, runs_b
-        Of one dataset; those whose seed the other group has too are compared.
+        Of one dataset; those whose seed the other group has too are compared. A lone run from
+        outside is none of several draws: it is held against each seed of the other group.
     metric
         ``NAME@K``, K up to 100.
     directed
@@ -95,6 +97,7 @@ def compare(
         If ranks cannot be read, or are of different data or users.
     """
     a, b = _by_seed(runs_a), _by_seed(runs_b)
+    a, b = _for_all(a, b), _for_all(b, a)
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         raise ConfigError(f"no seed in common: {sorted(a)} and {sorted(b)}")
@@ -148,6 +151,14 @@ def _values(path: Path, written: int, metric: str) -> tuple[I32, FloatArray]:
 
 def _written(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _for_all(runs: Mapping[int, Run], others: Mapping[int, Run]) -> Mapping[int, Run]:
+    if len(runs) != 1:
+        return runs
+    [run] = runs.values()
+    outside = run.info()["canonical"].get("backbone") == EXTERNAL
+    return dict.fromkeys(others, run) if outside else runs
 
 
 def _by_seed(runs: Sequence[Run]) -> Mapping[int, Run]:

@@ -13,6 +13,7 @@ from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import Ledger, Trial
 from bslbench.engine.tuning.search import Budget, cost_of
 from bslbench.engine.tuning.study import Study
+from bslbench.errors import ConfigError
 
 
 def plan(
@@ -34,8 +35,19 @@ def plan(
     probing
         Called with the name of each loss before some steps of it are made; without it the cost of
         a loss that has no trial yet stays unknown.
+
+    Raises
+    ------
+    ConfigError
+        If the study has more trials than are asked for.
     """
     trials = {c.name: ledger.trials(c.name) if ledger.begun else [] for c in entered}
+    most = max(map(len, trials.values()), default=0)
+    if budget.rounds is not None and budget.rounds < most:
+        raise ConfigError(
+            f"study '{study.name}' has made {most} trials of a loss, and takes none back: say "
+            f"--trials {most} or more, or another --name"
+        )
     guess = {}
     for contender in entered:
         cost = cost_of(trials[contender.name], 0.0)

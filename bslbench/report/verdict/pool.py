@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from bslbench.config import REFERENCE, Scalar, TrainSettings
+from bslbench.config import EXTERNAL, REFERENCE, Scalar, TrainSettings
 from bslbench.engine.store import Run as Folder
 from bslbench.engine.store import Store
 from bslbench.report.levels import CLEAN, noise_of, tuned_at
@@ -233,4 +233,6 @@ def _no_evidence(run: Run, rules: Rules) -> str:
         return "evaluated on a sample of users"
     if run.key.backbone == REFERENCE:
         return "of recommenders without a loss"
+    if run.key.backbone == EXTERNAL:
+        return "of models from outside"
     return ""
