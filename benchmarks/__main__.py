@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     about = {
         "data": world.name,
         "device": options.device,
-        "processor": processor(),
+        "processor": torch.cuda.get_device_name() if options.device != "cpu" else processor(),
         "threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
         "gemm_gflops": round(machine.flops / 1e9, 1),

@@ -71,7 +71,7 @@ def evaluate(
     cutoffs = [number(part, "--k") for part in k.split(",")]
     if run is not None:
         if foreign or dataset or score or name or grid:
-            raise ConfigError("a run is what it is: only --k and --metric go with it")
+            raise ConfigError("a run is what it is: --k, --metric and --results go with it")
         found = Store(results).find(run, "ranks.npz", "no finished run")
         _show(found.folder.name, Ranks.load(found.file("ranks.npz")), cutoffs, metric)
         return

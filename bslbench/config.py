@@ -271,7 +271,7 @@ class Grid(Strict):
     @field_validator("seeds", mode="before")
     @classmethod
     def _a_number(cls, seeds: object) -> object:
-        if isinstance(seeds, bool):
+        if any(isinstance(seed, bool) for seed in (seeds if isinstance(seeds, list) else [seeds])):
             raise ValueError("say how many, 1 or more, or a list of which")
         return seeds
 

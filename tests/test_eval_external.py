@@ -339,7 +339,7 @@ def test_lists_that_cannot_be_meant(
         (["--lists", "x.csv", "--dataset", SMALL, "--grid", "g"], "--grid needs a --name"),
         (["--lists", "x.csv", "--dataset", SMALL], "x.csv: no such file"),
         (["--lists", "x.doc", "--dataset", SMALL], "x.doc: no such file"),
-        (["run", "--dataset", SMALL], "only --k and --metric go with it"),
+        (["run", "--dataset", SMALL], "--k, --metric and --results go with it"),
     ],
 )
 def test_commands_that_cannot_be_meant(

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,6 @@ def set_threads(threads: int) -> None:
 
 def tell_of_compiling(tell: Callable[[str], object] | None = None) -> None:
     """Say so, on stderr unless by `tell`, when this process compiles its first kernel."""
-    say = tell or partial(print, file=sys.stderr, flush=True)
 
     class Listener(event.Listener):
         told = False
@@ -46,7 +45,10 @@ def tell_of_compiling(tell: Callable[[str], object] | None = None) -> None:
         def on_start(self, happened: Any) -> None:
             if not self.told:
                 self.told = True
-                say(COMPILING)
+                if tell:
+                    tell(COMPILING)
+                else:
+                    print(COMPILING, file=sys.stderr, flush=True)
 
         def on_end(self, happened: Any) -> None:
             pass

@@ -15,6 +15,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> matmul(torch.ones(2, 3), torch.ones(3, 1))
     tensor([[3.],
             [3.]])

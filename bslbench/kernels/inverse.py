@@ -15,8 +15,8 @@ ROWS = 2048
 
 
 def n_bytes(n: int) -> int:
-    """Return the memory that `invert` takes beside the matrix: three panels."""
-    return 4 * n * (2 * PIVOT + ROWS)
+    """Return the memory that `invert` takes beside the matrix: panels, and an update of rows."""
+    return 4 * n * (3 * PIVOT + ROWS)
 
 
 def invert(matrix: Tensor) -> None:
@@ -25,7 +25,8 @@ def invert(matrix: Tensor) -> None:
     Blocks of rows are swept one after the other (Goodnight, The American Statistician 1979): the
     work, n^3 operations on the lower triangle, is that of a Cholesky inverse, but it is all matrix
     products of fixed shapes, so that the bits do not depend on the number of threads, and nothing
-    but two panels [n, PIVOT] is needed beside the matrix. Only its lower triangle is read.
+    but three panels [n, PIVOT] and an update [ROWS, n] is needed beside the matrix. Only its lower
+    triangle is read.
     """
     n = len(matrix)
     for first in range(0, n, PIVOT):
