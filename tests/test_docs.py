@@ -41,6 +41,7 @@ NOT_RUN = {
     "bslbench train --grid mine.toml --executor": "starts a cluster; tests/test_on_ray.py",
     "bslbench train --grid mine.toml --results": "is a Slurm job",
     "bslbench verdict --grid robustness": "of grids that take days; tests/test_verdict.py",
+    "bslbench verdict --grid movielens-mf": "of packs; tests/test_verdict.py",
 }
 """The beginnings of commands that are only parsed, and why."""
 
