@@ -83,6 +83,8 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
     [
         (["train", "--loss", "sll"], "error: no loss named 'sll'; did you mean 'sl'?"),
         (["train", "--loss", "sl", "--set", "taw=1"], "has a 'taw'; did you mean 'tau'?"),
+        (["train", "--loss", "sl", "--set", "lr=inf"], "set.lr: Input should be a finite number"),
+        (["train", "--loss", "sl", "--set", "epochs=true"], "epochs: true is neither a number"),
         (["train", "--loss", "sl", "--set", "tau"], "--set tau: write KEY=VALUE"),
         (["train", "--loss", "sl", "--seeds", "two"], "--seeds: 'two' is not a whole number"),
         (["train", "--loss", "sl", "--seeds", "0"], "--seeds 0: say how many, 1 or more"),
