@@ -63,8 +63,8 @@ def _on_intel() -> bool:
 
 
 # On Intel's processors MKL splits long sums among the threads unless told not to: bits would depend
-# on their number. On others it does not, and this would bar its fastest code. (What they depend on
-# there beside is met in kernels/gemm.py.)
+# on their number. On others it does not, and this would bar its fastest code; uneven products need
+# care on both, and kernels/gemm.py takes it.
 if _on_intel():
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 

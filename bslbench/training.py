@@ -135,9 +135,7 @@ def train(
     sampler = SAMPLERS[settings.sampler](settings, loss, data, seed)
     if setup := getattr(loss, "setup", None):
         sizes = data.n_users, data.n_items
-        pairs_told = users.long(), items.long()
-        setup(Setup.of(*pairs_told, *sizes, score=settings.score_train, seed=seed))
-        del pairs_told  # a loss that needs them keeps them
+        setup(Setup.of(users, items, *sizes, score=settings.score_train, seed=seed))
     adam = optimiser_for(settings, backbone, loss)
     n_drawn = data.clean_train.nnz  # in an epoch: pairs that noise adds buy no training
     starts = range(0, n_drawn, settings.batch_size)

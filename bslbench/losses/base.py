@@ -93,7 +93,7 @@ class Setup:
         score: str = "cosine",
         seed: int = 0,
     ) -> "Setup":
-        """Return what train pairs, [n] int64 each, say: all that a loss needs outside of a run too.
+        """Return what train pairs, [n] integers each, say: all that a loss needs outside a run too.
 
         Examples
         --------
@@ -109,8 +109,8 @@ class Setup:
             train_users.device,
             seed,
             score,
-            train_users,
-            train_items,
+            train_users.long(),
+            train_items.long(),
         )
 
 

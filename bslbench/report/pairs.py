@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from bslbench.config import EXTERNAL
 from bslbench.engine.store import Store, csv_text
 from bslbench.errors import ConfigError, DataError, InUse, StoreError
 from bslbench.evaluation.metrics import METRICS, parse_metric
@@ -25,7 +24,7 @@ from bslbench.files import locked, write_atomically
 from bslbench.report.compare import BEST, baselines
 from bslbench.report.parts import in_order
 from bslbench.report.results import Key, Results, Run
-from bslbench.report.significance import Comparison, compare
+from bslbench.report.significance import Comparison, compare, meeting_all
 
 PATIENCE = 5.0
 """Seconds to wait for whoever writes the grid's tables."""
@@ -173,23 +172,12 @@ def _pairs(results: Results, baseline: str, metric: str) -> Iterator[Pair]:
         for key in own:
             other = against.get(key, key)
             if other != key and other in own:
-                ids = tuple(_by_seed(own[key], own[other]))
+                mine = meeting_all(own[key], own[other], key.backbone)
+                theirs = meeting_all(own[other], own[key], other.backbone)
+                seeds = sorted(mine.keys() & theirs.keys())
+                ids = tuple((mine[seed].id, theirs[seed].id) for seed in seeds)
                 digest = _digest(metric, ids, scores)
                 yield Pair(baseline, dataset, metric, key, other, ids, digest)
-
-
-def _by_seed(mine: Mapping[int, Run], theirs: Mapping[int, Run]) -> Iterator[tuple[str, str]]:
-    """Yield the ids of two rows' runs of one seed; a lone run from outside meets all seeds."""
-
-    def lone(runs: Mapping[int, Run]) -> Run | None:
-        [first, *rest] = runs.values()
-        return first if not rest and first.key.backbone == EXTERNAL else None
-
-    one, other = lone(mine), lone(theirs)
-    for seed in sorted(mine.keys() | theirs.keys()):
-        a, b = mine.get(seed, one), theirs.get(seed, other)
-        if a and b:
-            yield a.id, b.id
 
 
 def _digest(

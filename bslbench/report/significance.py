@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from bslbench.evaluation.statistics import (
     seeds_needed,
     told,
 )
+
+AnyRun = TypeVar("AnyRun")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def compare(
         If ranks cannot be read, or are of different data or users.
     """
     a, b = _by_seed(runs_a), _by_seed(runs_b)
-    a, b = _for_all(a, b), _for_all(b, a)
+    a, b = meeting_all(a, b, _backbone(a)), meeting_all(b, a, _backbone(b))
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
         raise ConfigError(f"no seed in common: {sorted(a)} and {sorted(b)}")
@@ -153,12 +156,16 @@ def _written(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def _for_all(runs: Mapping[int, Run], others: Mapping[int, Run]) -> Mapping[int, Run]:
-    if len(runs) != 1:
-        return runs
-    [run] = runs.values()
-    outside = run.info()["canonical"].get("backbone") == EXTERNAL
-    return dict.fromkeys(others, run) if outside else runs
+def meeting_all(
+    runs: Mapping[int, AnyRun], others: Mapping[int, AnyRun], backbone: str
+) -> Mapping[int, AnyRun]:
+    """Return a group's runs by seed; a lone one from outside stands at every seed of the others."""
+    lone = backbone == EXTERNAL and len(runs) == 1
+    return dict.fromkeys(others, *runs.values()) if lone else runs
+
+
+def _backbone(runs: Mapping[int, Run]) -> str:
+    return next((run.info()["canonical"].get("backbone", "") for run in runs.values()), "")
 
 
 def _by_seed(runs: Sequence[Run]) -> Mapping[int, Run]:
