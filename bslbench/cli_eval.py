@@ -1,5 +1,6 @@
 """The command `eval`: metrics of a run that is there, or of what was trained elsewhere."""
 
+import sys
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -47,8 +48,9 @@ def evaluate(
         str | None, typer.Option("--dataset", help="What they were trained on.")
     ] = None,
     selection: Annotated[
-        Selection, typer.Option("--selection", help="test: nothing is held out as valid.")
-    ] = Selection.valid,
+        Selection | None,
+        typer.Option("--selection", help="test: nothing is held out as valid; default valid."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Keep it as a run of this name.")
     ] = None,
@@ -70,7 +72,7 @@ def evaluate(
     foreign = [option for option in (users, items, lists) if option is not None]
     cutoffs = [number(part, "--k") for part in k.split(",")]
     if run is not None:
-        if foreign or dataset or score or name or grid:
+        if foreign or dataset or score or selection or name or grid:
             raise ConfigError("a run is what it is: --k, --metric and --results go with it")
         found = Store(results).find(run, "ranks.npz", "no finished run")
         _show(found.folder.name, Ranks.load(found.file("ranks.npz")), cutoffs, metric)
@@ -96,6 +98,7 @@ def evaluate(
     tell_of_compiling()
     known = load_catalog(catalog)
     loaded = load(dataset, data, known)
+    selection = selection or Selection.valid
     made: ReadEmbeddings | ReadLists
     if users and items and score:
         made = ReadEmbeddings.read(users, items, score.value, loaded)
@@ -117,8 +120,11 @@ def evaluate(
         store.check_joins(table, cell)
         run_cell(cell, store, Options(data, known), ranker=made)
         store.add_to_grid(table, cell)
-        _show(cell.id, Ranks.load(store.run(cell.id).file("ranks.npz")), cutoffs, metric)
+        ranks = Ranks.load(store.run(cell.id).file("ranks.npz"))
+        _show(cell.id, ranks, cutoffs, metric)
         print(f"next: {report_of(table, results)}")
+    if isinstance(made, ReadLists) and (n_without := made.n_without(ranks.users)):
+        print(f"{n_without} users have no list and count with 0", file=sys.stderr)
 
 
 def _show(

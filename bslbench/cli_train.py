@@ -205,9 +205,10 @@ def train(
         from bslbench.report.profile import profile as profile_of
 
         print(profile_of(store.run(cell.id) for cell in part.of(cells)))
+    left = f", {outcome.left} left" if outcome.left else ""
     print(
         f"{outcome.total} cells: {outcome.finished} trained, {outcome.skipped} already done, "
-        f"{len(outcome.failed)} failed; next: {options.report_of(asked.name, results)}"
+        f"{len(outcome.failed)} failed{left}; next: {options.report_of(asked.name, results)}"
     )
     for cell_id, reason in outcome.failed.items():
         print(f"  {cell_id}: {reason}")

@@ -120,6 +120,7 @@ def tune(
     known = load_catalog(catalog)
     how = Options(data, known)
     entered = contenders(study, data, known)
+    ledger.check(study, entered)
     final = final_grid(study, options.seeds(seeds), ledger.folder)
     limit = Budget(trials, options.seconds(budget) if budget else None)
     console = Console(stderr=True)

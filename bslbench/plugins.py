@@ -48,6 +48,11 @@ class Plugin:
     path: str = ""
     source: str = ""
 
+    @property
+    def place(self) -> str:
+        """What an error calls it: the name, of the user's own behind its file."""
+        return f"{self.path}: {self.name}" if self.path else self.name
+
     def parameters(self) -> dict[str, inspect.Parameter]:
         """Return the hyper-parameters by name."""
         try:
@@ -75,17 +80,17 @@ class Plugin:
         resolved: dict[str, Scalar] = {}
         for name, parameter in self.parameters().items():
             if name not in given and parameter.default is parameter.empty:
-                raise ConfigError(f"{self.name} needs a value for '{name}': --set {name}=...")
+                raise ConfigError(f"{self.place} needs a value for '{name}': --set {name}=...")
             value = given.get(name, parameter.default)
             if not isinstance(value, Scalar):
                 raise ConfigError(
-                    f"{self.name}: {name} = {value!r}: a hyper-parameter is a number, a text, true "
-                    "or false"
+                    f"{self.place}: {name} = {value!r}: a hyper-parameter is a number, a text, "
+                    "true or false"
                 )
             kind = parameter.annotation if parameter.annotation in (bool, int, float, str) else None
             if kind is None and parameter.default is not parameter.empty:
                 kind = type(parameter.default)
-            resolved[name] = fitted(value, kind, f"{self.name}: {name}")
+            resolved[name] = fitted(value, kind, f"{self.place}: {name}")
         return resolved
 
 

@@ -1,5 +1,6 @@
 """The training loop, whole and visible."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -290,7 +291,11 @@ def _check_scalar(total: Any, loss: Loss) -> None:
         found = "a tensor without gradient"
     else:
         return
-    raise RunFailed(f"{type(loss).__name__}: forward returned {found}, not one number to minimise")
+    forward = inspect.unwrap(type(loss).forward).__code__
+    raise RunFailed(
+        f"{forward.co_filename}, line {forward.co_firstlineno}: forward returned {found}, not one "
+        "number to minimise"
+    )
 
 
 def _check_finite(losses: Tensor, epoch: int, settings: TrainSettings, loss: nn.Module) -> None:

@@ -60,7 +60,7 @@ def test_a_grid_in_parts(bslbench, tmp_path: Path) -> None:
     code, out, _ = bslbench("status")
     assert code == 0 and out.startswith("adhoc: 3 cells: 1 done, 2 missing, about ")
     code, out, _ = bslbench(*asked, "--limit", "1", "--only", "missing")
-    assert code == 0 and "3 cells: 1 trained, 1 already done" in out
+    assert code == 0 and "3 cells: 1 trained, 1 already done, 0 failed, 1 left; next:" in out
     code, out, _ = bslbench(*asked, "--jobs", "2", "--threads", "1")
     assert code == 0 and "3 cells: 1 trained, 2 already done, 0 failed" in out
 
@@ -76,6 +76,8 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
     assert code == 2 and "'nothing' is no finished run in" in err
     code, _, err = bslbench("eval", folder.name, "--k", "one")
     assert code == 2 and "'one' is not a whole number" in err
+    code, _, err = bslbench("eval", folder.name, "--selection", "test")
+    assert code == 2 and "a run is what it is" in err
 
 
 @pytest.mark.parametrize(

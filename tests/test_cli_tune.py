@@ -26,6 +26,8 @@ def test_from_a_study_to_a_row_in_somebody_elses(bslbench, tmp_path: Path) -> No
     folder = tmp_path / "results" / "mine"
     made = {"table.md", "best-of-trials.svg", "best-of-seconds.svg", "tuned.toml", "trials.csv"}
     assert made < {path.name for path in folder.iterdir()}
+    code, _, err = bslbench(*TUNE, "--trials", "3", "--set", "dim=16", "--dry-run")
+    assert code == 2 and "study.toml: this study has set = {" in err
     code, again, err = bslbench(*TUNE, "--trials", "3")
     assert code == 0 and again == out and "0 trained" not in err
     code, out, _ = bslbench("report", "--grid", "mine", "--table", "tuning", "--format", "markdown")

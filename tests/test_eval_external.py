@@ -173,6 +173,17 @@ def test_lists_from_files_of_all_kinds(bslbench: Command, data: Interactions, ki
     ours = rank_lists(Lists(users.astype(np.int32), items.astype(np.int32), ranks), split)
     first = [row[row > 0].min(initial=255) for row in np.split(ours.ranks, ours.indptr[1:-1])]
     assert f"{np.mean([1 / rank if rank <= 50 else 0 for rank in first]):.5f}" in out
+    assert "no list" not in err
+
+
+def test_users_without_a_list_are_counted(bslbench: Command, data: Interactions) -> None:
+    ranked = rank_all(EmbeddingScorer(*tables(data), "inner"), hold_out(data, "valid"), "test")
+    some = {*ranked.users[:30].tolist()}
+    rows = [row for row in popularity_lists(data) if row[0] in some]
+    write(Path("few.csv"), [["user", "item", "rank"], *rows])
+    for kept in ([], ["--name", "few"]):
+        code, _, err = bslbench("eval", "--lists", "few.csv", "--dataset", SMALL, *kept)
+        assert (code, err) == (0, f"{len(ranked.users) - 30} users have no list and count with 0\n")
 
 
 def test_a_named_one_joins_the_grid_and_stays_there(bslbench: Command, data: Interactions) -> None:

@@ -114,7 +114,7 @@ def test_every_column_of_noise_is_known() -> None:
 
 def test_a_value_of_the_wrong_type_and_a_missing_one_are_named(file: Path) -> None:
     plugin = find(f"{file}:Cauchy", LOSSES, "loss")
-    with pytest.raises(ConfigError, match=r"Cauchy: power = 1.5 is not of type int"):
+    with pytest.raises(ConfigError, match=r"my_loss.py: Cauchy: power = 1.5 is not of type int"):
         plugin.resolve({"power": 1.5})
     file.write_text(SOURCE.replace("float = 1.0", "float"))
     with pytest.raises(ConfigError, match="Cauchy needs a value for 'width'"):
@@ -238,5 +238,5 @@ def test_what_a_loss_draws_is_the_cells_own(tmp_path: Path) -> None:
 def test_what_cannot_be_minimised_is_named(file: Path, returned: str, message: str) -> None:
     file.write_text(SOURCE.replace("(neg - pos).clamp_min(0).mean() / self.width", returned))
     [cell] = expand(grid(losses=[f"{file}:Cauchy"]))
-    with pytest.raises(RunFailed, match=f"Cauchy: forward returned {message}, not one number"):
+    with pytest.raises(RunFailed, match=rf"my_loss.py, line 9: forward returned {message}, not"):
         probe(cell, Options())

@@ -100,6 +100,14 @@ def test_what_cannot_be_meant_is_named(file: str, text: str, message: str) -> No
         expand(grid(presets=file))
 
 
+@pytest.mark.parametrize("change", [{"datasets": ["synthetic"]}, {"presets": "tuned"}])
+def test_presets_that_are_for_nothing_in_the_grid_are_named(
+    file: str, change: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"grid 'trial': presets \S+: none is for a dataset,"):
+        expand(grid(**{"presets": file} | change))
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"gone.toml: No such file"):
         expand(grid(presets="gone.toml"))

@@ -40,7 +40,11 @@ def test_every_state_is_shown(tmp_path: Path) -> None:
         f"  running  {running.folder.name}  epoch 1 of 4, Recall@20 0.0612",
         f"  failed  {failed.folder.name}  non-finite loss",
     ]
-    assert "2 missing" in overview(tmp_path)  # nobody holds its lock any more
+    assert "2 missing" in overview(tmp_path)  # nobody holds its lock any more, and no state is kept
+    running.file("state.pt").touch()
+    first, second, _ = overview(tmp_path).splitlines()
+    assert first == "trial: 4 cells: 1 done, 1 cut off, 1 failed, 1 missing, about 1.7 min left"
+    assert second == f"  cut off  {running.folder.name}  epoch 1 of 4, Recall@20 0.0612"
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

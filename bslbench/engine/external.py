@@ -173,6 +173,10 @@ class ReadLists:
                 )
         return cls(Lists(users.astype(np.int32), items.astype(np.int32), ranks))
 
+    def n_without(self, users: npt.NDArray[np.int32]) -> int:
+        """Return how many of `users` [n] have no list."""
+        return int((~np.isin(users, self.lists.users)).sum())
+
     @property
     def digest(self) -> str:
         """sha256 over the lists, however the file was ordered and ranks were counted."""

@@ -1,7 +1,7 @@
 """From a grid to its cells: names looked up, axes multiplied, every setting resolved."""
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,7 @@ from bslbench.config import REFERENCE, Cell, Grid, Preset, Scalar, TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
 from bslbench.data.resplit import unsplit
-from bslbench.engine.presets import find_presets
+from bslbench.engine.presets import find_presets, recipe
 from bslbench.errors import ConfigError, suggest
 from bslbench.losses import LOSSES
 from bslbench.losses.base import NEEDS, declared
@@ -87,6 +87,7 @@ def expand(
                 cells.setdefault(cell.id, cell)
     if not cells:
         raise ConfigError(f"grid '{grid.name}' excludes every cell it has")
+    _check_recipe(grid, losses + backbones, cells.values())
     return list(cells.values())
 
 
@@ -185,11 +186,25 @@ def _check_rules(
                 )
 
 
+def _check_recipe(grid: Grid, plugins: list[Plugin], cells: Iterable[Cell]) -> None:
+    """Name a recipe or a file of presets that would change nothing at all."""
+    if not (grid.losses and isinstance(grid.presets, str)):
+        return
+    for preset in recipe(grid.presets, plugins):
+        for cell in cells:
+            if preset.matches(**_names(cell.dataset, cell.backbone, cell.loss, cell.noise)):
+                return
+    raise ConfigError(
+        f"grid '{grid.name}': presets {grid.presets}: none is for a dataset, backbone, loss and "
+        "noise of the grid"
+    )
+
+
 def _fitted(
     grid: Grid, presets: list[Preset], data: Interactions, reference: Plugin, noise: Noise
 ) -> Iterator[Cell]:
     known = set(reference.parameters())
-    names = _names(data, REFERENCE, reference.name, noise)
+    names = _names(data.name, REFERENCE, reference.name, noise)
     for chosen, seed, origin in _choices(grid, presets, names, known):
         params = reference.resolve(chosen)
         _check_values(reference, params, f"grid '{grid.name}', {reference.name}")
@@ -218,7 +233,7 @@ def _trained(
     defaults, lacking = _loss_defaults(loss)
     known = {*TrainSettings.model_fields, *loss.parameters(), *backbone.parameters()} - lacking
     where = f"grid '{grid.name}', {loss.name} on {backbone.name}"
-    names = _names(data, backbone.name, loss.name, noise)
+    names = _names(data.name, backbone.name, loss.name, noise)
     for chosen, seed, origin in _choices(grid, presets, names, known):
         settings = {k: v for k, v in chosen.items() if k in TrainSettings.model_fields}
         train = validated(TrainSettings, defaults | settings, where)
@@ -258,10 +273,10 @@ def _check_values(plugin: Plugin, params: Mapping[str, Scalar], where: str) -> N
 Names = Mapping[str, str | tuple[str, ...]]
 
 
-def _names(data: Interactions, backbone: str, loss: str, noise: Noise) -> Names:
+def _names(dataset: str, backbone: str, loss: str, noise: Noise) -> Names:
     """Return what the rules of overrides and presets are matched with."""
-    dataset = (data.name, unsplit(data.name))
-    return {"dataset": dataset, "backbone": backbone, "loss": loss, **_of_noise(noise)}
+    datasets = (dataset, unsplit(dataset))
+    return {"dataset": datasets, "backbone": backbone, "loss": loss, **_of_noise(noise)}
 
 
 def _of_noise(noise: Noise) -> dict[str, str]:
@@ -301,9 +316,9 @@ def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:
     """Return the training settings that the loss decides, and those that it does not have."""
     for need in declared(loss.cls, "needs"):
         if need not in NEEDS:
-            raise ConfigError(f"{loss.name}: needs: no '{need}'{suggest(str(need), NEEDS)}")
+            raise ConfigError(f"{loss.place}: needs: no '{need}'{suggest(str(need), NEEDS)}")
     if type(version := declared(loss.cls, "version")) is not int:
-        raise ConfigError(f"{loss.name}: version = {version!r} is not a whole number")
+        raise ConfigError(f"{loss.place}: version = {version!r} is not a whole number")
     score = declared(loss.cls, "score")
     defaults = {"score_train": score, "score_test": score, "scale": declared(loss.cls, "scale")}
     defaults["n_negatives"] = declared(loss.cls, "n_negatives")

@@ -36,14 +36,22 @@ def find_presets(choice: bool | str, plugins: list[Plugin]) -> list[Preset]:
     """
     if choice is False:
         return []
-    if choice is True:
-        return _read(PRESETS, plugins)
+    ours = [] if _is_file(choice) else _read(PRESETS, plugins)
+    return ours if choice is True else ours + recipe(choice, plugins)
+
+
+def recipe(choice: str, plugins: list[Plugin]) -> list[Preset]:
+    """Return the presets of a recipe or a file alone; the rest as for `find_presets`."""
+    if _is_file(choice):
+        return _read(Path(choice), plugins)
     recipes = {path.stem: path for path in RECIPES.glob("*.toml")}
-    if choice in recipes:
-        return _read(PRESETS, plugins) + _read(recipes[choice], plugins)
-    if not choice.endswith(".toml"):
+    if choice not in recipes:
         raise ConfigError(f"no recipe named '{choice}'{suggest(choice, recipes)} (or FILE.toml)")
-    return _read(Path(choice), plugins)
+    return _read(recipes[choice], plugins)
+
+
+def _is_file(choice: bool | str) -> bool:
+    return isinstance(choice, str) and choice.endswith(".toml")
 
 
 def _read(path: Path, plugins: list[Plugin]) -> list[Preset]:

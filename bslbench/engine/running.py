@@ -92,6 +92,11 @@ class Outcome:
     finished: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def left(self) -> int:
+        """How many the call did not take, or was stopped before."""
+        return self.total - self.skipped - self.finished - len(self.failed)
+
 
 class _Ledger:
     """Keeps count of what an executor tells, and passes it on to the watcher."""

@@ -18,7 +18,7 @@ class Standing:
     Attributes
     ----------
     state
-        ``finished``, ``running``, ``failed`` or ``missing``.
+        ``finished``, ``running``, ``cut off``, ``failed`` or ``missing``.
     kind
         Dataset, backbone and loss: cells of one kind take about as long as each other.
     note
@@ -26,7 +26,7 @@ class Standing:
     seconds
         What it took, for a finished cell.
     share
-        How much of its epochs is done, for a running one.
+        How much of its epochs is done, for one that is running or was cut off.
     """
 
     id: str
@@ -86,11 +86,12 @@ def _cells(results: Path, grid: str) -> Iterator[str]:
         counts.append(f"about {span(left)} left")
     yield f"{grid}: {len(cells)} cells: {', '.join(counts)}"
     for cell in cells:
-        if cell.state in ("running", "failed"):
+        if cell.state in ("running", "cut off", "failed"):
             yield f"  {cell.state}  {cell.id}  {cell.note}".rstrip()
 
 
-WORDS = {"finished": "done", "running": "running", "failed": "failed", "missing": "missing"}
+STATES = ("finished", "running", "cut off", "failed", "missing")
+WORDS = dict(zip(STATES, ("done", *STATES[1:]), strict=True))
 
 
 def standings(store: Store, grid_toml: Path) -> Iterator[Standing]:
@@ -109,10 +110,11 @@ def standings(store: Store, grid_toml: Path) -> Iterator[Standing]:
             took = run.info()["outcome"]
             seconds = sum(took[key] for key in took if key.startswith("seconds_"))
             yield Standing(cell["id"], state, kind, seconds=seconds)
-        elif run.held():
+        elif (held := run.held()) or (state == "missing" and run.file("state.pt").exists()):
             point = run.progress()
             share = (point["epoch"] + 1) / point["epochs"] if point else 0.0
-            yield Standing(cell["id"], "running", kind, _describe(point), share=share)
+            going = "running" if held else "cut off"
+            yield Standing(cell["id"], going, kind, _describe(point), share=share)
         else:
             yield Standing(cell["id"], state, kind, run.failure().get("reason", ""))
 

@@ -168,7 +168,8 @@ def shortened(race: Race, rung: Rung, epochs: int) -> dict[str, Scalar]:
         for name, unit in declared(plugin.cls, "counted").items():
             if name not in plugin.parameters() or unit not in length:
                 raise ConfigError(
-                    f"{plugin.name}: counted: '{name}': '{unit}' is no parameter in epochs or steps"
+                    f"{plugin.place}: counted: '{name}': '{unit}' is no parameter in epochs or "
+                    "steps"
                 )
             key, most = f"{plugin.name}.{name}", max(1, int(COUNTED * length[unit]))
             default = plugin.parameters()[name].default

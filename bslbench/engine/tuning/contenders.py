@@ -112,11 +112,11 @@ def _plugin(asked: str, is_reference: bool) -> Plugin:
 
 def _space(study: Study, plugin: Plugin, cell: Cell) -> Space:
     """Return the space of a loss or reference, without regard to what is fixed."""
-    own = read(declared(plugin.cls, "space"), plugin.name)
+    own = read(declared(plugin.cls, "space"), plugin.place)
     for name in own:
         if name not in cell.loss_params:
             known = suggest(name, cell.loss_params)
-            raise ConfigError(f"{plugin.name}: space: it has no parameter '{name}'{known}")
+            raise ConfigError(f"{plugin.place}: space: it has no parameter '{name}'{known}")
     if not cell.train:
         return own
     common = dict(COMMON) | {name: OPEN[name] for name in study.open}

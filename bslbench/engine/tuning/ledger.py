@@ -108,15 +108,25 @@ class Ledger:
         Raises
         ------
         ConfigError
-            If the folder has another study, or a grid that none has made.
+            As `check` does.
         """
         with locked(self.folder):
-            content = record(study, entered)
-            if self.begun:
-                content = merged(read_toml(self.path), content, str(self.path))
-            elif (self.folder / "grid.toml").exists():
-                raise ConfigError(f"{self.folder} has results of a grid; give another --name")
-            write_atomically(self.path, as_toml(content))
+            write_atomically(self.path, as_toml(self.check(study, entered)))
+
+    def check(self, study: Study, entered: list[Contender]) -> dict[str, Any]:
+        """Return what ``study.toml`` is to say of the study.
+
+        Raises
+        ------
+        ConfigError
+            If the folder has another study, or a grid that none has made.
+        """
+        content = record(study, entered)
+        if self.begun:
+            return merged(read_toml(self.path), content, str(self.path))
+        if (self.folder / "grid.toml").exists():
+            raise ConfigError(f"{self.folder} has results of a grid; give another --name")
+        return content
 
     def asked(self) -> tuple[list[str], list[str]]:
         """Return the losses and the references of the study here, as they were asked for.
