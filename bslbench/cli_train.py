@@ -55,7 +55,7 @@ def train(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE, or KEY=A,B for an axis; repeatable."),
+        typer.Option("--set", help="[LOSS.]KEY=VALUE, or KEY=A,B for an axis; repeatable."),
     ] = None,
     selection: Annotated[
         str | None, typer.Option("--selection", help="Best epoch picked on 'valid' or 'test'.")
@@ -148,10 +148,8 @@ def train(
     }
     content = base.model_dump() | {key: value for key, value in changes.items() if value}
     if settings:
-        content["override"] = [
-            *content["override"],
-            {"when": {}, "set": options.settings(settings)},
-        ]
+        entered = [*content["losses"], *content["references"]]
+        content["override"] = [*content["override"], *options.overrides(settings, entered)]
     if presets:
         content["presets"] = {"published": True, "none": False}.get(presets, presets)
     asked = validated(Grid, content, "command line")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bslbench.errors import ConfigError
+from bslbench.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
     from bslbench.own.gather import Columns
@@ -142,6 +142,33 @@ def settings(pairs: list[str]) -> dict[str, Any]:
         values = [value(part) for part in text.split(",")]
         parsed[key] = values if len(values) > 1 else values[0]
     return parsed
+
+
+def overrides(pairs: list[str], losses: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the overrides that KEY=VALUE stands for, then those of LOSS.KEY=VALUE.
+
+    Parameters
+    ----------
+    losses
+        The losses and references that there are, as they were asked for.
+
+    Examples
+    --------
+    >>> overrides(["bpr.n_negatives=1", "lr=0.1"], ["sl", "bpr"])
+    [{'when': {}, 'set': {'lr': 0.1}}, {'when': {'loss': 'bpr'}, 'set': {'n_negatives': 1}}]
+    """
+    names = [asked.rpartition(":")[2] for asked in losses]
+    parts: dict[str, dict[str, Any]] = {"": {}}  # which comes first: one loss's own stand over it
+    for key, given in settings(pairs).items():
+        owner, _, name = key.rpartition(".")
+        if owner and owner not in names:
+            raise ConfigError(f"--set {key}: no loss '{owner}' in the grid{suggest(owner, names)}")
+        parts.setdefault(owner, {})[name] = given
+    return [
+        {"when": {"loss": owner} if owner else {}, "set": own}
+        for owner, own in parts.items()
+        if own
+    ]
 
 
 def value(text: str) -> bool | int | float | str:

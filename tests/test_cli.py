@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, one-line errors, tables, no heavy import."""
 
+import csv
 import re
 import subprocess
 import sys
@@ -65,6 +66,15 @@ def test_a_grid_in_parts(bslbench, tmp_path: Path) -> None:
     assert code == 0 and "3 cells: 1 trained, 2 already done, 0 failed" in out
 
 
+def test_what_is_set_for_one_loss_stands_over_what_is_set_for_all(bslbench, tmp_path: Path) -> None:
+    one = ["--set", "bpr.n_negatives=1,2", "--set", "n_negatives=30", "--set", "sl.tau=0.3"]
+    code, _, err = bslbench(*TRAIN, "--loss", "sl", "--loss", "bpr", *one)
+    assert code == 0, err
+    with (tmp_path / "results/adhoc/runs.csv").open(newline="") as file:
+        rows = [(row["loss"], row["n_negatives"], row["tau"]) for row in csv.DictReader(file)]
+    assert rows == [("bpr", "1", ""), ("bpr", "2", ""), ("sl", "30", "0.3")]
+
+
 def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
     bslbench(*TRAIN, "--loss", "sl")
     [folder] = (tmp_path / "results" / "runs").iterdir()
@@ -88,6 +98,7 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
         (["train", "--loss", "sl", "--set", "lr=inf"], "set.lr: Input should be a finite number"),
         (["train", "--loss", "sl", "--set", "epochs=true"], "epochs: true is neither a number"),
         (["train", "--loss", "sl", "--set", "tau"], "--set tau: write KEY=VALUE"),
+        (["train", "--loss", "sl", "--set", "bpr.lr=1"], "--set bpr.lr: no loss 'bpr' in the grid"),
         (["train", "--loss", "sl", "--seeds", "two"], "--seeds: 'two' is not a whole number"),
         (["train", "--loss", "sl", "--seeds", "0"], "--seeds 0: say how many, 1 or more"),
         (
