@@ -191,14 +191,15 @@ def test_the_rows_that_an_index_names_do_for_the_table(n_neg: int) -> None:
     assert of_table.count_nonzero() == of_named.count_nonzero()
 
 
-def test_counts_weigh_the_own_item_and_the_negatives_only() -> None:
-    index, _ = draw(300, 70, 3, 40)
-    counts = np.zeros(70, np.float32)
-    cpu.count_items(index.items.numpy(), index.offsets.numpy(), index.bounds.numpy(), counts)
-    kept = np.concatenate([index.items[:, :1].numpy().ravel(), index.items[:, 3:].numpy().ravel()])
+@pytest.mark.parametrize("n_parts", [1, 2, 7, 400])
+def test_counts_weigh_the_own_item_and_the_negatives_only(n_parts: int) -> None:
+    items = draw(300, 70, 3, 40)[0].items.numpy()
+    counts = np.full(70, 5, np.float32)
+    cpu.count_items(items, 3, n_parts, counts)
+    kept = np.concatenate([items[:, :1].ravel(), items[:, 3:].ravel()])
     assert (counts == np.bincount(kept, minlength=70)).all()
-    cpu.count_items(index.items.numpy(), index.offsets[:, :0].numpy(), index.bounds.numpy(), counts)
-    assert (counts == np.bincount(index.items[:, 0].numpy(), minlength=70)).all()
+    cpu.count_items(items, 43, n_parts, counts)
+    assert (counts == np.bincount(items[:, 0], minlength=70)).all()
 
 
 def test_squared_norms_equal_plain_torch() -> None:

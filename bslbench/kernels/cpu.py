@@ -143,20 +143,27 @@ def draw_grouped(
 
 
 @jit
-def count_items(index: I32, offsets: I32, bounds: I32, counts: F32) -> None:
-    """Write into counts [I] how often each item stands in column 0 or among the negatives.
+def count_items(index: I32, first: int, n_parts: int, counts: F32) -> None:
+    """Write into counts [I] how often each item stands in column 0 or from column `first` on.
 
-    The other positives are not counted; ``offsets`` of shape [B, 0] leaves the negatives out.
+    The rows are cut into `n_parts`, each with counts of its own until they are added: as whole
+    numbers these come to the same sum however many parts there are.
     """
-    for b in numba.prange(len(bounds) - 1):
-        first, last = bounds[b], bounds[b + 1]
-        counts[first:last] = 0
-        for i in range(index.shape[0]):
-            if first <= index[i, 0] < last:
-                counts[index[i, 0]] += np.float32(1)
-            if offsets.shape[1] > 0:
-                for c in range(offsets[i, b], offsets[i, b + 1]):
-                    counts[index[i, c]] += np.float32(1)
+    n_rows, n_columns = index.shape
+    per_part = (n_rows + n_parts - 1) // n_parts
+    parts = np.zeros((n_parts, len(counts)), np.float32)
+    for part in numba.prange(n_parts):
+        own = parts[part]
+        for i in range(part * per_part, min(n_rows, (part + 1) * per_part)):
+            columns = index[i]
+            own[np.uint64(np.uint32(columns[0]))] += np.float32(1)
+            for c in range(np.uint64(first), np.uint64(n_columns)):
+                own[np.uint64(np.uint32(columns[c]))] += np.float32(1)
+    for j in numba.prange(len(counts)):
+        total = np.float32(0)
+        for part in range(n_parts):
+            total += parts[part, j]
+        counts[j] = total
 
 
 @jit

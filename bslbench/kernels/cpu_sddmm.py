@@ -71,19 +71,19 @@ def through_norm(given: Any, row: Any, factor: Any, pull: Any, grad_squared: Any
 
 
 @inline
-def ask_for(index: I32, weights: F32, offsets: I32, i: int, b: int) -> None:
-    """Ask for the columns that row i has in block b, and their weights: two cache lines of each.
+def ask_for(index: I32, numbers: F32, offsets: I32, i: int, b: int) -> None:
+    """Ask for the columns that row i has in block b, and their numbers: two cache lines of each.
 
     From row to row they lie too far apart for the machine to see them coming.
     """
-    n_pos = index.shape[1] - weights.shape[1]
-    column, weight = (
+    n_pos = index.shape[1] - numbers.shape[1]
+    column, number = (
         i * index.shape[1] + offsets[i, b],
-        i * weights.shape[1] + offsets[i, b] - n_pos,
+        i * numbers.shape[1] + offsets[i, b] - n_pos,
     )
     for line in (0, LANES):
         prefetch(index, column + line)
-        prefetch(weights, weight + line)
+        prefetch(numbers, number + line)
 
 
 @inline
@@ -149,6 +149,8 @@ def kernels(dim: int) -> Kernels:
         n_pos = pos.shape[1]
         for b in numba.prange(offsets.shape[1]):
             for i in range(users.shape[0]):
+                if b > 0 and i + AHEAD < users.shape[0]:
+                    ask_for(index, neg, offsets, i + AHEAD, b - 1)
                 user, factor = load(users, np.uint64(i), dim), user_scale.factor[i]
                 columns, scores = index[i], pos[i] if b == 0 else neg[i]
                 first = np.uint64(0 if b == 0 else offsets[i, b - 1])

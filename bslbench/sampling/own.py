@@ -1,5 +1,6 @@
 """Negatives of each row's own, scored by SDDMM."""
 
+import numba
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding, pad
@@ -97,10 +98,13 @@ class Own(Sampler):
 
     def count(self, index: Index) -> Tensor:
         """Return how often L2 counts each row of the index's table, [n] float32."""
-        offsets = index.offsets if self.settings.l2_negatives else index.offsets[:, :0]
+        n_rows, n_columns = index.items.shape
+        first = index.n_pos if self.settings.l2_negatives else n_columns
         counts = torch.empty(index.n_rows)
-        where = index.items.numpy(), offsets.numpy(), index.bounds.numpy()
-        cpu.count_items(*where, counts.numpy())
+        # Each part costs a pass over the items, which as many negatives are worth.
+        worth = n_rows * (n_columns - first) // index.n_rows
+        n_parts = max(1, min(numba.get_num_threads(), worth))
+        cpu.count_items(index.items.numpy(), first, n_parts, counts.numpy())
         return counts
 
 
