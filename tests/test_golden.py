@@ -2,7 +2,8 @@
 
 If this fails, a number has moved. Where that is meant, raise ``PROTOCOL`` in bslbench/config.py or,
 where it is one loss's alone, its ``version``, so that old rows do not stand as finished, and write
-the trace anew: ``python -m tests.test_golden``.
+the trace anew: ``python -m tests.test_golden``. Where other draws by the same rule have moved it, old
+rows are as good as new ones, and the package's version alone is raised.
 """
 
 import itertools
@@ -58,7 +59,7 @@ def test_five_steps_are_those_committed(loss: str, backbone: str, sampler: str) 
     golden = json.loads(TRACE.read_text())
     assert golden["protocol"] == PROTOCOL, "write the trace anew: python -m tests.test_golden"
     expected = golden["traces"][f"{loss} {backbone} {sampler}"]
-    assert trace(loss, backbone, sampler) == pytest.approx(expected, rel=1e-4)
+    assert trace(loss, backbone, sampler) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
 def write() -> None:

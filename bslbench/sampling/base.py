@@ -11,10 +11,10 @@ from torch import Tensor
 from bslbench.backbones.base import Backbone, Rows
 from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
-from bslbench.kernels.dropout import drop
+from bslbench.kernels.dropout import dropout
 from bslbench.kernels.norms import squared_norms, unit_rows
 from bslbench.losses.base import Loss
-from bslbench.seeding import generator
+from bslbench.seeding import generator, key_of
 
 Products = Callable[[Tensor, Tensor], Tensor]
 
@@ -107,10 +107,7 @@ class Sampler(ABC):
     def dropout(self, rows: Tensor, epoch: int, step: int) -> Tensor:
         """Return rows [B, d] with each entry dropped at the run's rate, the rest scaled up."""
         rate = self.settings.dropout
-        if rate == 0:
-            return rows
-        draws = generator(self.seed, "dropout", epoch, step)
-        return drop(rows, torch.rand(rows.shape, generator=draws) >= rate, rate)
+        return dropout(rows, rate, key_of(self.seed, "dropout", epoch, step)) if rate else rows
 
     def rows(
         self, backbone: Backbone, users: Tensor, items: Tensor | None, epoch: int, step: int
