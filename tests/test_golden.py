@@ -2,8 +2,8 @@
 
 If this fails, a number has moved. Where that is meant, raise ``PROTOCOL`` in bslbench/config.py or,
 where it is one loss's alone, its ``version``, so that old rows do not stand as finished, and write
-the trace anew: ``python -m tests.test_golden``. Where other draws by the same rule have moved it, old
-rows are as good as new ones, and the package's version alone is raised.
+the trace anew: ``python -m tests.test_golden``. Where other draws by the same rule have moved it,
+old rows are as good as new ones, and the package's version alone is raised.
 """
 
 import itertools

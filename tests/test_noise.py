@@ -337,12 +337,12 @@ def test_noisy_negatives_are_scored_as_what_they_are(text: str) -> None:
 
 def test_draws_depend_on_the_row_and_not_on_the_threads() -> None:
     data = noisy("neg=5", tiny())
-    sampler = SAMPLERS["own"](TrainSettings(n_negatives=30), SL(), data, 0)
     users, items = torch.arange(30), torch.arange(30)[:, None]
     before = numba.get_num_threads()
     found = []
     for threads in (1, before):
         numba.set_num_threads(threads)
+        sampler = SAMPLERS["own"](TrainSettings(n_negatives=30), SL(), data, 0)
         found.append(sampler.draw(users, items, 1, 2)[0].items)
     assert torch.equal(*found)
     assert torch.equal(sampler.draw(users[:7], items[:7], 1, 2)[0].items, found[0][:7])

@@ -12,6 +12,7 @@ from bslbench.kernels.cpu import I32, group_row, jit, mix
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
+Marks = npt.NDArray[np.bool_]
 
 PARTS = 64
 """Row ranges that work is cut into, each with one table of marks: enough for any thread count."""
@@ -70,6 +71,7 @@ def draw_false_negatives(
     shares: F64,
     indptr: I32,
     indices: I32,
+    marks: Marks,
     index: I32,
     offsets: I32,
     order: I32,
@@ -77,36 +79,43 @@ def draw_false_negatives(
     """Fill ``index[:, n_pos:]`` as `draw_grouped` does, some draws from the user's own list.
 
     With probability ``shares[u]``, u = users[i], a draw of row i is uniform over the items that a
-    CSR matrix (`indptr`, `indices`) lists for u, else uniform over all others, by drawing again.
-    The low 32 bits of splitmix64 choose the side and the high 32 the item (bias below I / 2^32).
+    CSR matrix (`indptr`, `indices`, one at least) lists for u, else uniform over all others, by
+    drawing again. The low 32 bits of splitmix64 choose the side and the high 32 the item (bias
+    below I / 2^32). `marks` [n, n_items] is false before and after: a row for each of n parts.
     """
     n_rows, n_neg = index.shape[0], index.shape[1] - n_pos
-    golden = np.uint64(0x9E3779B97F4A7C15)
+    golden, one = np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    per_part = (n_rows + PARTS - 1) // PARTS
-    for part in numba.prange(PARTS):
-        listed = np.zeros(n_items, np.bool_)
-        drawn = np.empty(n_neg, np.int32)
+    n_parts = len(marks)
+    per_part = (n_rows + n_parts - 1) // n_parts
+    for part in numba.prange(n_parts):
+        listed = marks[part]
+        drawn, again = np.empty(n_neg, np.int32), np.empty(n_neg, np.int32)
         for i in range(part * per_part, min(n_rows, (part + 1) * per_part)):
-            first, last = indptr[users[i]], indptr[users[i] + 1]
+            first, last = np.uint64(indptr[users[i]]), np.uint64(indptr[users[i] + 1])
             for c in range(first, last):
-                listed[indices[c]] = True
+                listed[np.uint64(np.uint32(indices[c]))] = True
             stream = mix(np.uint64(key) + np.uint64(i) * golden)
             below = np.uint64(shares[users[i]] * 2.0**32)
-            counter = 1
-            for j in range(n_neg):
-                bits = mix(stream + np.uint64(counter) * golden)
-                counter += 1
-                if (bits & low) < below:
-                    place = ((bits >> half) * np.uint64(last - first)) >> half
-                    drawn[j] = indices[first + np.int64(place)]
-                    continue
-                item = ((bits >> half) * np.uint64(n_items)) >> half
+            n_again = 0
+            # No branch that the machine could guess wrong: whoever must draw again is written down.
+            for j in range(np.uint64(n_neg)):
+                bits = mix(stream + (j + one) * golden)
+                false = (bits & low) < below
+                place = ((bits >> half) * (last - first if false else np.uint64(n_items))) >> half
+                own = np.uint64(np.uint32(indices[first + place if false else np.uint64(0)]))
+                item = own if false else place
+                drawn[j] = item
+                again[n_again] = j
+                n_again += (not false) & listed[item]
+            counter = np.uint64(n_neg)
+            for j in again[:n_again]:
+                item = np.uint64(drawn[j])
                 while listed[item]:
-                    bits = mix(stream + np.uint64(counter) * golden)
-                    counter += 1
+                    counter += one
+                    bits = mix(stream + counter * golden)
                     item = ((bits >> half) * np.uint64(n_items)) >> half
                 drawn[j] = item
             for c in range(first, last):
-                listed[indices[c]] = False
+                listed[np.uint64(np.uint32(indices[c]))] = False
             group_row(drawn, i, block, n_pos, index, offsets, order)

@@ -1,6 +1,7 @@
 """Negatives of each row's own, scored by SDDMM."""
 
 import numba
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding, pad
@@ -40,7 +41,10 @@ class Own(Sampler):
     def __init__(self, settings: TrainSettings, loss: Loss, data: Interactions, seed: int) -> None:
         super().__init__(settings, loss, data, seed)
         self.order_free = loss.order_free
-        self.false = None if data.corruption is None else data.corruption.false_negatives
+        false = None if data.corruption is None else data.corruption.false_negatives
+        self.false = false if false and false.items.nnz else None
+        if self.false:
+            self.marks = np.zeros((numba.get_num_threads(), data.n_items), np.bool_)
         self.block = item_block(data.n_items)
         self.bounds = item_bounds(data.n_items)
         self.few = reads_few(settings, loss, data.n_items)
@@ -92,7 +96,7 @@ class Own(Sampler):
         if self.false is None:
             cpu.draw_grouped(*where, *out)
         else:
-            listed = self.false.items.indptr, self.false.items.indices
+            listed = self.false.items.indptr, self.false.items.indices, self.marks
             cpu_noise.draw_false_negatives(*where, users.numpy(), self.false.shares, *listed, *out)
         return Index(columns, offsets, n_pos, self.bounds), order.long()
 
