@@ -1,7 +1,7 @@
 """From a grid to its cells: names looked up, axes multiplied, every setting resolved."""
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -186,7 +186,7 @@ def _check_rules(
                 )
 
 
-def _check_recipe(grid: Grid, plugins: list[Plugin], cells: Iterable[Cell]) -> None:
+def _check_recipe(grid: Grid, plugins: list[Plugin], cells: Collection[Cell]) -> None:
     """Name a recipe or a file of presets that would change nothing at all."""
     if not (grid.losses and isinstance(grid.presets, str)):
         return

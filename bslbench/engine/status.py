@@ -90,8 +90,7 @@ def _cells(results: Path, grid: str) -> Iterator[str]:
             yield f"  {cell.state}  {cell.id}  {cell.note}".rstrip()
 
 
-STATES = ("finished", "running", "cut off", "failed", "missing")
-WORDS = dict(zip(STATES, ("done", *STATES[1:]), strict=True))
+WORDS = {"finished": "done"} | {s: s for s in ("running", "cut off", "failed", "missing")}
 
 
 def standings(store: Store, grid_toml: Path) -> Iterator[Standing]:
