@@ -43,7 +43,7 @@ class SL(SoftmaxLoss):
     formula = "-p/tau + log mean_j exp(n_j/tau)"
     source = "Wu et al., BSL, ICDE 2024, Eq. for SL"
     status = "verified"
-    evidence = "Yelp2018, LightGCN: loss and Recall@20 of the published run's first epochs"
+    evidence = "Yelp2018, LightGCN: loss and Recall@20 of the published first epochs"
 
     def __init__(self, tau: float = 0.1) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class BSLReweight(SoftmaxLoss):
     formula = "-p/tau + rho log mean_j exp(n_j/tau)"
     source = "published code of BSL, ICDE 2024, mode reweight"
     status = "verified"
-    evidence = "Yelp2018, LightGCN: loss and Recall@20 of the published run's first epochs"
+    evidence = "at rho 1: Yelp2018, LightGCN: loss and Recall@20 of the published first epochs"
 
     def __init__(self, tau: float = 0.1, rho: float = 1.1) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class BSLInBatch(SoftmaxLoss):
     formula = "-log mean_{rows of the same user} exp(p/tau) + rho log mean_j exp(n_j/tau)"
     source = "published code of BSL, ICDE 2024, mode multi"
     status = "verified"
-    evidence = "Yelp2018, MF: loss and Recall@20 of the published run's first epochs"
+    evidence = "at rho 1: Yelp2018, MF: loss and Recall@20 of the published first epochs"
 
     def __init__(self, tau: float = 0.1, rho: float = 1.1) -> None:
         super().__init__()
