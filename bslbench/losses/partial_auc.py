@@ -45,7 +45,8 @@ class LLPAUC(Loss):
     formula = (
         "min over a, b, s-, theta_a, theta_b, max over s+, gamma: "
         "-s+ - mean r(2(1+gamma)p - (p-a)^2 - s+)/alpha + s- "
-        "+ mean r((n-b)^2 + 2(1+gamma)n - s-)/beta - gamma^2 + theta_a (a + gamma) + theta_b (gamma + 1 - b), p and n through the logistic"
+        "+ mean r((n-b)^2 + 2(1+gamma)n - s-)/beta "
+        "- gamma^2 + theta_a (a + gamma) + theta_b (gamma + 1 - b), p and n through the logistic"
     )
     source = "Shi et al., LLPAUC, WWW 2024"
 
