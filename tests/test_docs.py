@@ -49,6 +49,7 @@ ELSEWHERE = {
     "make quickstart": "CI runs it",
     "make test": "this is it",
     "pip install": "installs",
+    "python -m benchmarks": "is minutes long; tests/test_benchmarks.py runs small ones",
 }
 """The beginnings of commands that are not ours."""
 
