@@ -94,6 +94,7 @@ def compare(
     if known_here - {loss.rpartition(":")[2]}:
         raise ConfigError(f"{ledger.folder} has another study; give another --name")
     entered = contenders(study, data, known)
+    ledger.check(study, entered)
     final = final_grid(study, seeds, ledger.folder)
     with console.status("probing") as shown:
         probing = shown.update if dry_run else None

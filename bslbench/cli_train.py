@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bslbench import options
+from bslbench.errors import ConfigError
 from bslbench.options import Catalog, Data, Jobs, Results, Threads
 
 
@@ -126,6 +127,7 @@ def train(
     from bslbench.engine.grid import at_hand, expand, find_grid
     from bslbench.engine.inputs import Options
     from bslbench.engine.machine import set_threads, tell_of_compiling
+    from bslbench.engine.presets import taken_from
     from bslbench.engine.running import Part, run_grid
     from bslbench.engine.store import Store
     from bslbench.losses import LOSSES
@@ -169,6 +171,10 @@ def train(
         for dataset in missing:
             console.print(f"{dataset}: not here, its cells are left out", highlight=False)
     cells = expand(asked, data, known)
+    if presets and isinstance(asked.presets, str) and not taken_from(cells, asked.presets):
+        raise ConfigError(
+            f"--presets {presets}: nothing in it is for a cell of grid '{asked.name}'"
+        )
     store = Store(results)
     store.check_free(asked.name)
     how = Options(data, known, save_model, force, keep_every)
@@ -220,7 +226,7 @@ def status(
     ] = None,
     results: Results = Path("results"),
 ) -> None:
-    """Show what is done, running, failed and missing, from the results folder alone."""
+    """Show what is done, running, cut off, failed and missing, from the results folder alone."""
     from bslbench.engine.status import overview
 
     print(overview(results, grid))

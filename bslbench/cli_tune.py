@@ -42,7 +42,7 @@ def tune(
     ] = "5",
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="KEY=VALUE that is not tuned, for all losses; repeatable."),
+        typer.Option("--set", help="[LOSS.]KEY=VALUE that is not tuned; repeatable."),
     ] = None,
     opened: Annotated[
         list[str] | None,

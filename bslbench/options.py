@@ -160,8 +160,8 @@ def overrides(pairs: list[str], losses: Iterable[str]) -> list[dict[str, Any]]:
     names = [asked.rpartition(":")[2] for asked in losses]
     parts: dict[str, dict[str, Any]] = {"": {}}  # which comes first: one loss's own stand over it
     for key, given in settings(pairs).items():
-        owner, _, name = key.rpartition(".")
-        if owner and owner not in names:
+        owner, dot, name = key.rpartition(".")
+        if dot and owner not in names:
             raise ConfigError(f"--set {key}: no loss '{owner}' in the grid{suggest(owner, names)}")
         parts.setdefault(owner, {})[name] = given
     return [

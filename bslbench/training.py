@@ -291,11 +291,9 @@ def _check_scalar(total: Any, loss: Loss) -> None:
         found = "a tensor without gradient"
     else:
         return
-    forward = inspect.unwrap(type(loss).forward).__code__
-    raise RunFailed(
-        f"{forward.co_filename}, line {forward.co_firstlineno}: forward returned {found}, not one "
-        "number to minimise"
-    )
+    code = getattr(inspect.unwrap(loss.forward), "__code__", None)
+    where = f"{code.co_filename}, line {code.co_firstlineno}" if code else type(loss).__name__
+    raise RunFailed(f"{where}: forward returned {found}, not one number to minimise")
 
 
 def _check_finite(losses: Tensor, epoch: int, settings: TrainSettings, loss: nn.Module) -> None:

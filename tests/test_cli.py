@@ -99,6 +99,15 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
         (["train", "--loss", "sl", "--set", "epochs=true"], "epochs: true is neither a number"),
         (["train", "--loss", "sl", "--set", "tau"], "--set tau: write KEY=VALUE"),
         (["train", "--loss", "sl", "--set", "bpr.lr=1"], "--set bpr.lr: no loss 'bpr' in the grid"),
+        (
+            ["train", "--loss", "sl", "--loss", "mse", "--set", "sl.w=1"],
+            "override: no loss, backbone",
+        ),
+        (["train", "--loss", "sl", "--set", ".lr=1"], "--set .lr: no loss '' in the grid"),
+        (
+            ["train", "--dataset", SMALL, "--loss", "sl", "--presets", "tuned"],
+            "--presets tuned: nothing in it is for a cell of grid 'adhoc'",
+        ),
         (["train", "--loss", "sl", "--seeds", "two"], "--seeds: 'two' is not a whole number"),
         (["train", "--loss", "sl", "--seeds", "0"], "--seeds 0: say how many, 1 or more"),
         (

@@ -18,7 +18,7 @@ from bslbench.config import REFERENCE, Cell, Grid, Preset, Scalar, TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
 from bslbench.data.resplit import unsplit
-from bslbench.engine.presets import find_presets, recipe
+from bslbench.engine.presets import find_presets
 from bslbench.errors import ConfigError, suggest
 from bslbench.losses import LOSSES
 from bslbench.losses.base import NEEDS, declared
@@ -87,7 +87,6 @@ def expand(
                 cells.setdefault(cell.id, cell)
     if not cells:
         raise ConfigError(f"grid '{grid.name}' excludes every cell it has")
-    _check_recipe(grid, losses + backbones, cells.values())
     return list(cells.values())
 
 
@@ -132,7 +131,10 @@ def _check_keys(
 ) -> None:
     here = losses + backbones + references
     asked = [("set", grid.set, _settings(here))]
-    asked += [("override", o.set, _settings(here + _meant(o.when))) for o in grid.override]
+    for rule in grid.override:
+        named = _listed(rule.when.get("loss", [plugin.name for plugin in here]))
+        fit = [plugin for plugin in here if plugin.name in named or plugin in backbones]
+        asked.append(("override", rule.set, _settings(fit + _meant(rule.when))))
     for where, keys, known in asked:
         for key in keys:
             if key not in known:
@@ -186,25 +188,11 @@ def _check_rules(
                 )
 
 
-def _check_recipe(grid: Grid, plugins: list[Plugin], cells: Collection[Cell]) -> None:
-    """Name a recipe or a file of presets that would change nothing at all."""
-    if not (grid.losses and isinstance(grid.presets, str)):
-        return
-    for preset in recipe(grid.presets, plugins):
-        for cell in cells:
-            if preset.matches(**_names(cell.dataset, cell.backbone, cell.loss, cell.noise)):
-                return
-    raise ConfigError(
-        f"grid '{grid.name}': presets {grid.presets}: none is for a dataset, backbone, loss and "
-        "noise of the grid"
-    )
-
-
 def _fitted(
     grid: Grid, presets: list[Preset], data: Interactions, reference: Plugin, noise: Noise
 ) -> Iterator[Cell]:
     known = set(reference.parameters())
-    names = _names(data.name, REFERENCE, reference.name, noise)
+    names = _names(data, REFERENCE, reference.name, noise)
     for chosen, seed, origin in _choices(grid, presets, names, known):
         params = reference.resolve(chosen)
         _check_values(reference, params, f"grid '{grid.name}', {reference.name}")
@@ -233,7 +221,7 @@ def _trained(
     defaults, lacking = _loss_defaults(loss)
     known = {*TrainSettings.model_fields, *loss.parameters(), *backbone.parameters()} - lacking
     where = f"grid '{grid.name}', {loss.name} on {backbone.name}"
-    names = _names(data.name, backbone.name, loss.name, noise)
+    names = _names(data, backbone.name, loss.name, noise)
     for chosen, seed, origin in _choices(grid, presets, names, known):
         settings = {k: v for k, v in chosen.items() if k in TrainSettings.model_fields}
         train = validated(TrainSettings, defaults | settings, where)
@@ -273,10 +261,10 @@ def _check_values(plugin: Plugin, params: Mapping[str, Scalar], where: str) -> N
 Names = Mapping[str, str | tuple[str, ...]]
 
 
-def _names(dataset: str, backbone: str, loss: str, noise: Noise) -> Names:
+def _names(data: Interactions, backbone: str, loss: str, noise: Noise) -> Names:
     """Return what the rules of overrides and presets are matched with."""
-    datasets = (dataset, unsplit(dataset))
-    return {"dataset": datasets, "backbone": backbone, "loss": loss, **_of_noise(noise)}
+    dataset = (data.name, unsplit(data.name))
+    return {"dataset": dataset, "backbone": backbone, "loss": loss, **_of_noise(noise)}
 
 
 def _of_noise(noise: Noise) -> dict[str, str]:

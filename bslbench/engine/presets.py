@@ -1,10 +1,11 @@
 """Presets: settings for a dataset, backbone and loss or reference that a grid may leave open."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bslbench.backbones import BACKBONES
-from bslbench.config import Preset, Strict, TrainSettings, read_toml, validated
+from bslbench.config import Cell, Preset, Strict, TrainSettings, read_toml, validated
 from bslbench.errors import ConfigError, suggest
 from bslbench.losses import LOSSES
 from bslbench.plugins import Plugin
@@ -36,22 +37,22 @@ def find_presets(choice: bool | str, plugins: list[Plugin]) -> list[Preset]:
     """
     if choice is False:
         return []
-    ours = [] if _is_file(choice) else _read(PRESETS, plugins)
-    return ours if choice is True else ours + recipe(choice, plugins)
-
-
-def recipe(choice: str, plugins: list[Plugin]) -> list[Preset]:
-    """Return the presets of a recipe or a file alone; the rest as for `find_presets`."""
-    if _is_file(choice):
-        return _read(Path(choice), plugins)
+    if choice is True:
+        return _read(PRESETS, plugins)
     recipes = {path.stem: path for path in RECIPES.glob("*.toml")}
-    if choice not in recipes:
+    if choice in recipes:
+        return _read(PRESETS, plugins) + _read(recipes[choice], plugins)
+    if not choice.endswith(".toml"):
         raise ConfigError(f"no recipe named '{choice}'{suggest(choice, recipes)} (or FILE.toml)")
-    return _read(recipes[choice], plugins)
+    return _read(Path(choice), plugins)
 
 
-def _is_file(choice: bool | str) -> bool:
-    return isinstance(choice, str) and choice.endswith(".toml")
+def taken_from(cells: Iterable[Cell], choice: str) -> bool:
+    """Tell whether any setting of the cells is from a recipe or a file of presets."""
+    sources = {source for cell in cells for source in cell.origin.values()}
+    if not choice.endswith(".toml"):
+        sources.discard("published preset")  # they lie beneath every recipe
+    return any(source.endswith(" preset") for source in sources)
 
 
 def _read(path: Path, plugins: list[Plugin]) -> list[Preset]:
