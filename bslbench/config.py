@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -312,6 +313,24 @@ class Grid(Strict):
             Naming the file, and the line or the key that is wrong.
         """
         return validated(cls, {"name": path.stem} | read_toml(path), str(path))
+
+
+Value = TypeVar("Value")
+
+
+def by_loss(settings: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
+    """Take apart settings written ``KEY`` and ``LOSS.KEY``: those for all are under "", and first.
+
+    Examples
+    --------
+    >>> by_loss({"bpr.n_negatives": 1, "lr": 0.1})
+    {'': {'lr': 0.1}, 'bpr': {'n_negatives': 1}}
+    """
+    parts: dict[str, dict[str, Value]] = {"": {}}
+    for key, value in settings.items():
+        owner, _, name = key.rpartition(".")
+        parts.setdefault(owner, {})[name] = value
+    return parts
 
 
 def read_toml(path: Path) -> dict[str, Any]:

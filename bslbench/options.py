@@ -137,7 +137,7 @@ def settings(pairs: list[str]) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not equals or not key or not text:
+        if not equals or not key or key.startswith(".") or not text:
             raise ConfigError(f"--set {pair}: write KEY=VALUE or KEY=A,B")
         values = [value(part) for part in text.split(",")]
         parsed[key] = values if len(values) > 1 else values[0]
@@ -157,13 +157,14 @@ def overrides(pairs: list[str], losses: Iterable[str]) -> list[dict[str, Any]]:
     >>> overrides(["bpr.n_negatives=1", "lr=0.1"], ["sl", "bpr"])
     [{'when': {}, 'set': {'lr': 0.1}}, {'when': {'loss': 'bpr'}, 'set': {'n_negatives': 1}}]
     """
+    from bslbench.config import by_loss
+
     names = [asked.rpartition(":")[2] for asked in losses]
-    parts: dict[str, dict[str, Any]] = {"": {}}  # which comes first: one loss's own stand over it
-    for key, given in settings(pairs).items():
-        owner, dot, name = key.rpartition(".")
-        if dot and owner not in names:
-            raise ConfigError(f"--set {key}: no loss '{owner}' in the grid{suggest(owner, names)}")
-        parts.setdefault(owner, {})[name] = given
+    parts = by_loss(settings(pairs))  # what is for all comes first: one loss's own stand over it
+    for owner, own in parts.items():
+        if owner and owner not in names:
+            where = f"--set {owner}.{next(iter(own))}"
+            raise ConfigError(f"{where}: no loss '{owner}' in the grid{suggest(owner, names)}")
     return [
         {"when": {"loss": owner} if owner else {}, "set": own}
         for owner, own in parts.items()

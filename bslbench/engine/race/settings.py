@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bslbench.config import Scalar, TrainSettings, validated
+from bslbench.config import Scalar, TrainSettings, by_loss, validated
 from bslbench.engine.race.cost import REFERENCE_ROWS
 from bslbench.errors import ConfigError, suggest
 from bslbench.plugins import Plugin, blaming
@@ -62,11 +62,9 @@ def _known(key: str, plugins: Sequence[Plugin]) -> str:
 
 def _check_values(plugin: Plugin, settings: Mapping[str, Scalar]) -> None:
     """Make a loss or reference of what is set for it."""
-    values = {name: settings[name] for name in plugin.parameters() if name in settings}
-    for name in plugin.parameters():
-        if (key := f"{plugin.name}.{name}") in settings:
-            values[name] = settings[key]
-    if values:
+    parts = by_loss(settings)
+    given = parts[""] | parts.get(plugin.name, {})
+    if values := {name: given[name] for name in plugin.parameters() if name in given}:
         try:
             with blaming(plugin.path):
                 plugin.cls(**plugin.resolve(values))

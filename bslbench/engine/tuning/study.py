@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from bslbench.config import Grid, Scalar, Strict, validated
+from bslbench.config import Grid, Scalar, Strict, by_loss, validated
 from bslbench.engine.tuning.space import OPEN
 from bslbench.errors import ConfigError, suggest
 from bslbench.noise import Labels, Noise
@@ -77,8 +77,7 @@ class Study(Strict):
 
         L2 counts no negatives unless told to: their number differs from loss to loss.
         """
-        parts = ((*key.rpartition("."), value) for key, value in self.set.items())
-        chosen = {key: value for owner, _, key, value in parts if owner == name}
+        chosen = by_loss(self.set).get(name, {})
         return chosen if name or not self.losses else {"l2_negatives": False} | chosen
 
     def grid(self, **changes: Any) -> Grid:
@@ -90,7 +89,7 @@ class Study(Strict):
             For settings of a loss that the study does not have, or a name that is none.
         """
         names = [asked.rpartition(":")[2] for asked in [*self.losses, *self.references]]
-        owners = dict.fromkeys(key.rpartition(".")[0] for key in self.set if "." in key)
+        owners = [owner for owner in by_loss(self.set) if owner]
         for owner in owners:
             if owner not in names:
                 raise ConfigError(
