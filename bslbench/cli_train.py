@@ -175,6 +175,8 @@ def train(
         raise ConfigError(
             f"--presets {presets}: nothing in it is for a cell of grid '{asked.name}'"
         )
+    if any(cell.loss == "bsl" and cell.loss_params.get("n_pos") == 1 for cell in cells):
+        console.print("bsl with n_pos=1 pools nothing: it is bsl_reweight, and sl where rho is 1")
     store = Store(results)
     store.check_free(asked.name)
     how = Options(data, known, save_model, force, keep_every)

@@ -98,6 +98,10 @@ PARTS = {"train", "loss_params", "backbone_params", "noise"}
 """Fields of a cell that have fields of their own."""
 
 
+FRAMING = TrainSettings.model_fields.keys() - {"lr", "l2", "dropout", "scale"}
+"""Settings of training that say how long and how large a run is, not how well a loss is set."""
+
+
 class Cell(Strict):
     """One run, fully resolved: nothing is left to a default elsewhere.
 

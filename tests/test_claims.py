@@ -172,7 +172,7 @@ def test_settings_are_chosen_on_valid_level_by_level(tmp_path: Path) -> None:
     table = robustness_table(tmp_path, "trial")
     shown = zip(column(table, "noise"), column(table, "settings"), strict=True)
     assert dict(zip(shown, column(table, "Recall@20"), strict=True)) == {
-        ("clean", "by level"): 0.3,
+        ("clean", "both"): 0.3,
         ("neg=5", "by level"): 0.1,
         ("neg=5", "fixed"): 0.2,
         ("slope over neg", "by level"): "",
@@ -202,7 +202,10 @@ def test_a_loss_whose_settings_never_change_stands_in_both_panels(tmp_path: Path
     }
     table = robustness_table(tmp_path, "trial")
     settings = zip(column(table, "loss"), column(table, "settings"), strict=True)
-    assert set(settings) == {("sl", "by level"), ("sl", "fixed"), ("bpr", "fixed")}
+    assert set(settings) == {
+        *(("sl", settings) for settings in ("by level", "fixed", "both")),
+        ("bpr", "both"),
+    }
 
 
 def test_what_noise_has_put_into_train_of_test_stands_beneath(tmp_path: Path) -> None:
@@ -364,6 +367,15 @@ def test_the_law_is_judged_by_ranks(tmp_path: Path, best: dict[float, float], sa
     assert column(table, "edge") == [edges[tau] for tau in best.values()]
 
 
+def test_no_law_is_read_out_of_what_is_missing(tmp_path: Path) -> None:
+    made, _ = sweep({1.0: 0.4, 3.0: 0.4, 10.0: 0.4})
+    made = [run for run in made if run[0]["tau"] < 0.4 or run[0]["noise_neg"] < 10]
+    store(tmp_path, made)
+    amend(tmp_path, "runs.csv", {c["id"]: {"false_negative_share": 0.1} for c, _ in made})
+    table = temperature_table(tmp_path, "trial")
+    assert "not the same temperatures and numbers of seeds at all levels" in table.notes[0]
+
+
 def test_no_sweep_no_temperature(tmp_path: Path) -> None:
     store(tmp_path, [(noisy("sl", 0, tau=0.1), 0.3)])
     with pytest.raises(ConfigError, match="no loss at several temperatures"):
@@ -401,6 +413,10 @@ def test_contrasts_were_fixed_and_the_rest_is_exploratory(tmp_path: Path) -> Non
     )
     assert rows[0] == ("baseline", "sl", "3")  # the other has fewer seeds, though it is better
     assert rows[1:3] == [("rho alone", "bsl_reweight", "3"), ("pooling alone", "bsl", "3")]
+    assert "better on the selection split, left aside for fewer seeds: sl tau=0.2, 2 seeds" in (
+        table.notes
+    )
+    assert not any("differ too" in note for note in table.notes)
     assert {row[0] for row in rows[3:]} == {"exploratory"} and len(rows) == 6
     made = chart(Results.load(tmp_path, "trial"), "contrasts")
     [[bars]] = [panel.series for panel in made.panels]
@@ -424,6 +440,14 @@ def test_contrasts_were_fixed_and_the_rest_is_exploratory(tmp_path: Path) -> Non
     assert adjusted[0] == "" and adjusted[3:] == [""] * 3
     smallest = next(note for note in table.notes if note.startswith("smallest p"))
     assert smallest.endswith(": 0.5 with 2 seeds, 0.25 with 3 seeds")
+
+
+def test_what_else_sets_a_contrast_apart_is_said(tmp_path: Path) -> None:
+    cells = [cell("sl", s, tau=0.1, l2=0.1) for s in range(2)]
+    cells += [cell("bsl_reweight", s, tau=0.2, rho=1.1, l2=0.1) for s in range(2)]
+    write(tmp_path, [(c, keep(tmp_path, c, ranked(c, 0.4))[1]) for c in cells])
+    notes = ablation_table(tmp_path, "trial").notes
+    assert "rho alone: tau differ too, as each loss was tuned" in notes
 
 
 def test_contrasts_are_adjusted_place_by_place(tmp_path: Path) -> None:

@@ -462,6 +462,7 @@ def test_a_warm_start_is_where_training_starts(backbone: str, tmp_path: Path) ->
     frozen = {"init": "als", "lr": 1e-12, "epochs": 1}
     asked = grid(backbones=[backbone], set=frozen)
     run(asked, tmp_path, save_model=True)
+    assert "STARTED FROM ALS" in render(main_table(tmp_path, "trial"), "console")
     [cell] = expand(asked)
     tables = load_file(Store(tmp_path).run(cell.id).file("model.safetensors"))
     data = load(SMALL)

@@ -96,6 +96,7 @@ def test_the_best_opponent_is_taken_apart_too_or_what_lacks_is_said(tmp_path: Pa
     # From .04: cosine .02, the loss .02, both .08: cosine first halves, then it brings fourfold.
     assert column(table, "gain")[-3:] == pytest.approx([2**0.5 - 1, 2**0.5 - 1, 1])
     assert [row[table.column("gain")].interval for row in table.rows[-3:]] == [None] * 3
+    assert column(table, "share")[-3:] == ["-"] * 3  # one seed tells of no gain
     table = as_on_valid(tmp_path / "partly", made[:-1])
     assert table.notes[-2:] == (
         "yelp2018, mf, clean: no bce, inner, M = 800: the best is of the others",

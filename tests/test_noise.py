@@ -87,6 +87,12 @@ def test_labels_matter_only_where_there_are_false_positives() -> None:
 # False positives
 
 
+def test_the_rate_is_the_number_as_written() -> None:
+    data = with_degrees([90, 100], n_items=200)  # in floating point .7 * 90 lies below 63
+    assert noisy("pos=0.7", data).user_degrees.tolist() == [90 + 63, 100 + 70]
+    assert noisy("pos_published=0.7", data).user_degrees.sum() <= 90 + 62 + 100 + 70
+
+
 def test_each_user_gets_floor_of_the_rate_and_no_pair_that_is_known() -> None:
     data = with_degrees([0, 1, 4, 5, 9, 10, 39])
     found = noisy("pos=0.2", data)

@@ -100,6 +100,20 @@ def test_a_study_of_noise_makes_presets_for_that_noise(tmp_path: Path) -> None:
     assert [tuned_at(sources(cell.origin), cell.flat()) for cell in made] == [False, False, True]
 
 
+def test_a_preset_that_the_grid_sets_otherwise_is_no_longer_tuned(tmp_path: Path) -> None:
+    presets = tmp_path / "presets.toml"
+    presets.write_text(
+        '[[preset]]\nsource = "tuned (study, trial 3)"\nwhen = {}\n'
+        "[preset.set]\nepochs = 2\ntau = 0.3\nlr = 0.01\n"
+    )
+
+    def said(**settings: Any) -> list[str]:
+        return [sources(c.origin) for c in expand(grid(presets=str(presets), set=settings))]
+
+    assert said(epochs=4, tau=0.3) == said(dim=8) == ["tuned (study, trial 3)"]
+    assert said(tau=0.2) == ["tuned (study, trial 3); set otherwise"]
+
+
 def test_presets_hold_for_other_splits_of_a_dataset(tmp_path: Path) -> None:
     presets = tmp_path / "presets.toml"
     presets.write_text(

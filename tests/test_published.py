@@ -100,7 +100,9 @@ def test_a_failed_run_is_a_gap_beside_its_figure(tmp_path, figures) -> None:
     table = published_table(tmp_path, "trial", ["Recall@20"], against=str(figures))
     _, ours, theirs, difference = show(table, "ours", "published", "difference")[0]
     assert (ours.text, theirs.value, difference.text) == ("-", 0.2, "-")
-    assert table.problems == ("missing: 1 of 1 runs; train the grid again to finish them",)
+    assert table.problems == (
+        "missing: 1 of 1 runs (1 of 1 of sl); train the grid again to finish them",
+    )
 
 
 def test_a_grid_without_published_figures_says_so(tmp_path) -> None:

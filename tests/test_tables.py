@@ -155,7 +155,7 @@ def test_failed_and_missing_runs_are_shown(tmp_path):
     assert table.problems == (
         "failed: mf, sl on yelp2018, seed 1: non-finite loss at epoch 3",
         "failed: mf, bce on yelp2018, seed 0: not at hand",
-        "missing: 2 of 7 runs; train the grid again to finish them",
+        "missing: 2 of 7 runs (1 of 3 of sl, 1 of 2 of bce); train the grid again to finish them",
     )
     for fmt in ("console", "markdown", "latex", "html"):
         text = render(table, fmt, styled=False, width=200)

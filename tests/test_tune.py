@@ -211,7 +211,11 @@ def test_the_space_is_widened_where_the_best_lies_on_its_edge_and_the_loss_goes_
         trial(2, [0.2], **middle | {"tau": 1.0}),
     ]
     space, steps = widened(contender.space, history, 2, contender.takes)
-    assert [str(step) for step in steps] == ["lr widened up from 0.03 to 0.1249 after 2 trials"]
+    told = [[step.told(n, lag=2) for step in steps] for n in (3, 4)]
+    assert told == [
+        ["best lr on the edge, 0.03, where more trials would look further"],
+        ["lr widened up from 0.03 to 0.1249 after 2 trials"],
+    ]
     assert space["lr"] == Range("log", 1e-4, 0.1249)
     assert space["dropout"] == COMMON["dropout"]  # no rate below 0
     assert widened(contender.space, history[:1], 2, contender.takes)[0] == contender.space

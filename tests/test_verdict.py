@@ -16,6 +16,7 @@ from bslbench.engine.store import Store, csv_text
 from bslbench.errors import ConfigError
 from bslbench.evaluation.metrics import per_user
 from bslbench.evaluation.ranks import Ranks
+from bslbench.losses import LOSSES
 from bslbench.noise import Noise
 from bslbench.report.verdict.findings import Finding
 from bslbench.report.verdict.judge import verdict
@@ -54,8 +55,9 @@ class Lab:
         **fields,
     ):
         """Add the runs of one loss: `recall` on test, `valid` on valid, and so on."""
-        fields = {"dataset": "movielens-1m", "score_train": "cosine", "n_negatives": 800} | fields
-        fields = {"score_test": "cosine", "fingerprint": "f" * 64, "protocol": 1} | fields
+        score = LOSSES[loss].score if loss in LOSSES else "inner"
+        fields = {"dataset": "movielens-1m", "score_train": score, "score_test": score} | fields
+        fields = {"n_negatives": 800, "fingerprint": "f" * 64, "protocol": 1} | fields
         level = Noise.of(fields).level
         made = f"tuned (study, trial 3{level and f', at {level}'})"
         for seed in range(seeds):
@@ -306,6 +308,37 @@ def test_the_slope_over_false_negatives(lab):
     assert gain.against == "mse" and gain.value == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_slope_over_false_negatives_starts_at_clean(lab):
+    for loss in ("sl", *OTHERS):
+        shares = NEG | {0.0: 0.0}
+        kind = {"axis": "noise_neg", "clean": 1.0, "levels": (0.0, 10.0), "shares": shares}
+        noisy(lab, loss, 1.0 + (loss != "sl"), "yelp2018", **kind)
+    [finding] = of(lab.judged(), "noisy negatives").findings
+    assert finding.gain.missing == "2 of 3 levels in common"
+
+
+def test_settings_tuned_at_a_level_stand_before_better_ones_of_another(lab):
+    kind = {"axis": "noise_neg", "clean": 1.0, "levels": (3.0, 10.0), "shares": NEG}
+    for loss in ("sl", *OTHERS):
+        noisy(lab, loss, 1.0 + (loss != "sl"), "yelp2018", **kind)
+    for level in kind["levels"]:
+        carried = {"settings_from": "tuned (study, trial 3)", "share": NEG[level]}
+        lab.arm("mse", 0.3, dataset="yelp2018", noise_neg=level, lr=0.1, **carried)
+    [finding] = of(lab.judged(), "noisy negatives").findings
+    assert finding.state == "there"
+
+
+def test_settings_tuned_at_a_level_and_set_otherwise_are_not_tuned(lab):
+    kind = {"axis": "noise_neg", "clean": 1.0, "levels": (3.0, 10.0), "shares": NEG}
+    for loss in OTHERS:
+        noisy(lab, loss, 2.0, "yelp2018", **kind)
+    noisy(lab, "sl", 1.0, "yelp2018", **kind | {"levels": (3.0,)})
+    other = "tuned (study, trial 3, at neg=10); set otherwise"
+    lab.arm("sl", 0.2, dataset="yelp2018", noise_neg=10.0, share=NEG[10.0], settings_from=other)
+    [finding] = of(lab.judged(), "noisy negatives").findings
+    assert "settings of sl that were tuned at neg=10" in finding.gain.missing
+
+
 def test_a_slope_takes_settings_tuned_at_each_level(lab):
     for loss in ("sl", *OTHERS):
         kind = {"axis": "noise_neg", "clean": 1.0, "levels": (3.0, 10.0), "shares": NEG}
@@ -474,9 +507,9 @@ def test_what_is_left_at_equal_score_and_number_of_negatives(lab):
     for dataset in ("yelp2018", "gowalla"):
         lab.arm("sl", 0.25, dataset=dataset)
         for loss in OTHERS:
-            inner = {"score_train": "inner", "score_test": "inner", "n_negatives": 1}
-            lab.arm(loss, 0.2, dataset=dataset, **inner)  # the best on valid
-            lab.arm(loss, 0.225, valid=0.1, dataset=dataset)  # with SL's score and M
+            cosine = {"score_train": "cosine", "score_test": "cosine"}
+            lab.arm(loss, 0.2, dataset=dataset, n_negatives=1)
+            lab.arm(loss, 0.225, dataset=dataset, **cosine)  # with SL's score and M
     one = of(lab.judged(), "the loss itself")
     assert one.judgement == "holds"
     assert one.findings[0].gain.value == pytest.approx(0.11, abs=0.02)

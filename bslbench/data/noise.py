@@ -4,6 +4,7 @@ Everything is a function of the data and a seed, so that runs of one seed share 
 """
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -58,13 +59,21 @@ def corrupt(split: Interactions, noise: Noise, seed: int, whole: Interactions) -
     if noise.pos:
         published = noise.kind == "published"  # which looks at train alone
         known = clean if published else whole.train + whole.valid + whole.test
-        counts = np.floor(noise.pos * degrees).astype(np.int64)
+        counts = _part(degrees, noise)
         train = train + _drawn(split, noise, counts, known, key_of(seed, "false positives"))
         if noise.labels == "same":
-            together = np.floor(noise.pos * (degrees + np.diff(labels.indptr))).astype(np.int64)
+            together = _part(degrees + np.diff(labels.indptr), noise)
             key = key_of(seed, "false labels")
             labels = labels + _drawn(split, noise, together - counts, known + train, key)
     return replace(split, train=train, corruption=Corruption(clean, labels, false))
+
+
+def _part(degrees: IntArray, noise: Noise) -> IntArray:
+    """Return floor(r d) of the rate as written; the published draw takes it in floating point."""
+    rate = Fraction(str(noise.pos))
+    exact: IntArray = degrees.astype(np.int64) * rate.numerator // rate.denominator
+    rounded: IntArray = np.floor(noise.pos * degrees).astype(np.int64)
+    return rounded if noise.kind == "published" else exact
 
 
 def realised(data: Interactions) -> dict[str, float]:

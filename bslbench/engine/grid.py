@@ -279,7 +279,8 @@ def _choices(
     Yields
     ------
     tuple
-        The values, the seed, and where each value comes from.
+        The values, the seed, and where each value comes from: from a preset, too, if the grid
+        says the same.
     """
     given: dict[str, Scalar | list[Scalar]] = dict(grid.set)
     origin = dict.fromkeys(given, f"grid {grid.name}")
@@ -292,8 +293,12 @@ def _choices(
         own, source = given, origin
         for preset in reversed(presets):
             if preset.matches(**(names if noisy else twin)):
-                own = own | {k: v for k, v in preset.set.items() if k not in own}
-                source = dict.fromkeys(preset.set, f"{preset.source} preset") | source
+                held: dict[str, Scalar | list[Scalar]] = {
+                    key: value
+                    for key, value in preset.set.items()
+                    if key not in own or (source[key] == origin.get(key) and own[key] == value)
+                }
+                own, source = own | held, source | dict.fromkeys(held, f"{preset.source} preset")
         own = {key: value for key, value in own.items() if key in known}
         axes: list[list[Scalar]] = [_listed(value) for value in own.values()]
         for values, seed in itertools.product(itertools.product(*axes), grid.seed_list()):

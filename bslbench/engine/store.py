@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bslbench.config import EXTERNAL, Cell, Scalar
+from bslbench.config import EXTERNAL, FRAMING, Cell, Scalar
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.files import locked, write_atomically
 
@@ -282,18 +282,29 @@ class Store:
         return row
 
 
+OTHERWISE = "; set otherwise"
+"""How `sources` ends where a grid has other settings than its presets."""
+
+
 def sources(origin: Mapping[str, str]) -> str:
     """Return where settings are from: the presets or the trial, else ``grid`` or ``default``.
 
+    Presets are no longer what they were where a grid sets the loss, or its rate, otherwise: said by
+    `OTHERWISE`.
+
     Examples
     --------
-    >>> sources({"lr": "published preset", "tau": "grid trial", "dim": "default"})
+    >>> sources({"lr": "published preset", "epochs": "grid mine", "dim": "default"})
     'published'
+    >>> sources({"lr": "published preset", "tau": "grid mine", "dim": "default"})
+    'published; set otherwise'
     >>> sources({"lr": "grid trial", "dim": "default"}), sources({"lr": "default"})
     ('grid', 'default')
     """
     found = sorted(set(origin.values()))
     tuned = [text.removesuffix(" preset") for text in found if text.endswith(" preset")]
+    if tuned and any(o.startswith("grid ") for key, o in origin.items() if key not in FRAMING):
+        tuned[-1] += OTHERWISE
     tuned += [text for text in found if text == "trial"]
     by_grid = "grid" if any(text.startswith("grid ") for text in found) else "default"
     return "; ".join(tuned) or by_grid

@@ -1,12 +1,15 @@
 """What stands around every table: what is missing or failed, and what it was made from."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from statistics import fmean
 
 from bslbench.engine.store import Store
 from bslbench.report.levels import noise_text
 from bslbench.report.results import Results
+
+NAMED = 6
+"""How many losses and levels with runs missing are named."""
 
 
 def problems(results: Results) -> Iterator[str]:
@@ -18,8 +21,19 @@ def problems(results: Results) -> Iterator[str]:
     for run in failed:
         reason = store.run(run.id).failure().get("reason", "not at hand")
         yield f"failed: {run.title}, seed {run.seed}: {' '.join(reason.split())}"
-    if n_missing := len(unfinished) - len(failed):
-        yield f"missing: {n_missing} of {len(status)} runs; train the grid again to finish them"
+    missing = [run for run in unfinished if run not in failed]
+    if missing:
+        of_all = Counter((run.key.loss, run.key.noise) for run in results.runs)
+        lacking = Counter((run.key.loss, run.key.noise) for run in missing)
+        each = [
+            f"{n} of {of_all[loss, noise]} of {loss}{' at ' * bool(noise)}{noise}"
+            for (loss, noise), n in lacking.items()
+        ]
+        more = f" and {len(each) - NAMED} more" if len(each) > NAMED else ""
+        yield (
+            f"missing: {len(missing)} of {len(status)} runs ({', '.join(each[:NAMED])}{more}); "
+            "train the grid again to finish them"
+        )
 
 
 def footer(results: Results) -> Iterator[str]:

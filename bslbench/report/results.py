@@ -119,6 +119,8 @@ class Results:
         """What nobody may overlook, or nothing."""
         samples = sorted({run.fields.get("eval_users", 0) for run in self.runs} - {0})
         stamps = [STAMP] if any(run.selection == "test" for run in self.runs) else []
+        starts = sorted({run.fields.get("init", "xavier") for run in self.runs} - {"xavier"})
+        stamps += [f"STARTED FROM {name.upper()}: no comparison of losses" for name in starts]
         stamps += [f"A SAMPLE OF {n:,} USERS EVALUATED" for n in samples]
         return "; ".join(stamps)
 

@@ -46,7 +46,11 @@ def write_outcome(
                     "seconds": round(trial.seconds, 3),
                     "cell": trial.cell,
                     "reason": trial.reason,
-                    "widened": "; ".join(str(s) for s in steps if s.known == trial.number + 1),
+                    "widened": "; ".join(
+                        step.told(len(ended), study.lag)
+                        for step in steps
+                        if step.known == trial.number + 1
+                    ),
                     **{column_of(name): value for name, value in trial.params.items()},
                 }
             )

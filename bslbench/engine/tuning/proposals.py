@@ -38,11 +38,14 @@ class Widening:
     old: Range
     new: Range
 
-    def __str__(self) -> str:
+    def told(self, trials: int, lag: int) -> str:
+        """Return it in words, as of a study of so many trials: the last ones know nothing of it."""
         low = self.new.low < self.old.low
         side, was, now = (
             ("down", self.old.low, self.new.low) if low else ("up", self.old.high, self.new.high)
         )
+        if self.known > trials - lag:
+            return f"best {self.name} on the edge, {was:g}, where more trials would look further"
         return f"{self.name} widened {side} from {was:g} to {now:g} after {self.known} trials"
 
 

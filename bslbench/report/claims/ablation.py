@@ -47,6 +47,7 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
     values = overall(loaded.values(metric))
     rows: list[list[Like]] = []
     n_seeds: set[int] = set()
+    beside: list[str] = []
     for place, found, base, named in _places(loaded):
         told = {
             key: loaded.compared(runs, found[base], metric, directed=True)
@@ -55,6 +56,11 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
         }
         adjusted = _adjusted({key: each for key, each in told.items() if key in named})
         n_seeds |= {each.n_seeds for each in told.values() if isinstance(each, Comparison)}
+        beside += (
+            f"{name}: {', '.join(others)} differ too, as each loss was tuned"
+            for key, name in named.items()
+            if (others := _differing(found[key][0].fields, found[base][0].fields))
+        )
         order = sorted(found, key=lambda key: (key != base, key not in named))
         for key in order:
             kind = "baseline" if key == base else named.get(key, "exploratory")
@@ -72,7 +78,7 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
             *(Column(name) for name in ("dataset", "backbone", "noise", "contrast", "loss")),
             Column("settings"),
             Column("seeds"),
-            Column(metric, better="higher"),
+            Column(metric),
             Column(f"vs {BASELINE}", spec="+.2%"),
             Column("p", spec=".2g"),
             Column("p (Holm)", spec=".2g"),
@@ -84,9 +90,11 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
         notes=[
             f"vs {BASELINE}: relative difference from the same seeds of {BASELINE} at its best "
             "settings, 95 % interval over seeds and users; p: paired t-test over seeds",
-            "contrasts were fixed beforehand, each at its best settings on the selection split; "
-            "Holm: p adjusted for those of the same dataset, backbone and noise; exploratory rows "
-            "were not fixed, and their p is not adjusted for their number",
+            "contrasts were fixed beforehand, each at its best settings on the selection split, of "
+            "those with as many seeds as any; Holm: p adjusted for those of the same dataset, "
+            "backbone and noise; exploratory rows were not fixed, and their p is not adjusted for "
+            "their number",
+            *dict.fromkeys(beside),
             *smallest_p_note(n_seeds),
         ],
         all_settings=True,
@@ -129,6 +137,13 @@ def _best(loaded: Loaded, found: Rows, fields: Mapping[str, Any]) -> Key | None:
             if all(runs[0].fields.get(name) == value for name, value in fields.items())
         }
     )
+
+
+def _differing(fields: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """Return which settings that both have differ."""
+    of_the_run = {"id", "seed", "loss", "loss_version"}
+    both = (fields.keys() & base.keys()) - of_the_run
+    return sorted(name for name in both if fields[name] != base[name])
 
 
 def _adjusted(told: Mapping[Key, Comparison | str]) -> dict[Key, float]:

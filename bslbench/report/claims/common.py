@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from bslbench.engine.store import Store
-from bslbench.report.best import Case, best_key, chosen, selecting, tuned_away
+from bslbench.report.best import Case, best_key, case_of, chosen, selecting, tuned_away
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.parts import mean_entry
 from bslbench.report.provenance import footer, problems
@@ -76,6 +76,21 @@ class Loaded:
     def best(self, rows: Rows) -> Key | None:
         """Return the best on the selection split, as `best_key` has it."""
         return best_key(rows, self.selected)
+
+    def passed_over(self) -> Iterator[str]:
+        """Say which settings are better on the selection split than those that stand for a loss.
+
+        They have fewer seeds.
+        """
+        found = []
+        for rows in self.rows(case_of).values():
+            best = self.best(rows)
+            for key, runs in rows.items():
+                if best and self.selected(runs) > self.selected(rows[best]):
+                    where = f" at {key.noise}" if key.noise not in ("", CLEAN_NAME) else ""
+                    found.append(f"{key.loss} {key.settings}{where}, {len(runs)} seeds")
+        if found:
+            yield f"better on the selection split, left aside for fewer seeds: {'; '.join(found)}"
 
     def best_by(self, of: Callable[[Run], Group | None]) -> dict[Group, list[Run]]:
         """Return the runs of the `best` of each group of `rows`."""
@@ -171,7 +186,7 @@ class Loaded:
             stamp=self.results.stamp,
             says=says,
             problems=problems(self.results),
-            notes=[*notes, *([picked] if others else [])],
+            notes=[*notes, *([picked] if others else []), *self.passed_over()],
             footer=footer(self.results),
         )
 

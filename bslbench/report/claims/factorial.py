@@ -102,18 +102,24 @@ def factorial_table(folder: Path, grid: str, metrics: Sequence[str] | None = Non
         title=f"what {LOSS} owes to score, number of negatives and loss",
         notes=[
             "of each loss, score and M the settings best on the selection split, of those with as "
-            "many seeds as any",
+            f"many seeds as any: {_tried(loaded)}",
             f"{LOSS} over another loss: from {RIVAL}, and from the best of {', '.join(RIVALS)} on "
             f"the selection split, at the score and M that it declares, to {LOSS} at its best",
             "gain: relative, of one factor averaged over all orders in which they can be switched "
             f"(Shapley), in log {metric}, so that the factors multiply to all; 95 % interval over "
             "seeds, of two or more that every step has",
-            "share: of the logarithm of the whole gain, unless its interval has zero; by order: "
+            "share: of the logarithm of the whole gain, if its interval leaves out zero; by order: "
             "the least and the most that the factor brings in any",
             *lacking,
         ],
         all_settings=True,
     )
+
+
+def _tried(loaded: Loaded) -> str:
+    """Say how many settings the best of an arm is best of."""
+    counts = sorted({len(rows) for rows in loaded.rows(_where).values()})
+    return f"of {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} tried"
 
 
 def _apart(
@@ -178,7 +184,7 @@ def _shares(start: Arm, end: Arm, logs: Mapping[Arm, FloatArray]) -> Iterator[li
     """Yield what each factor that differs brings, and what all do, but for the place."""
     whole = logs[end] - logs[start]
     said = _gain(whole).interval
-    there = whole.any() and (said is None or said[0] * said[1] > 0)
+    there = said is not None and said[0] * said[1] > 0
     for factor, steps in (by_order(start, end, logs) | {"all": whole[None]}).items():
         mean = steps.mean(0)  # (n_seeds,)
         least, most = np.expm1([steps.mean(1).min(), steps.mean(1).max()])

@@ -7,10 +7,11 @@ from pathlib import Path
 from statistics import linear_regression
 from typing import NamedTuple
 
+from bslbench.config import REFERENCE
 from bslbench.errors import ConfigError
-from bslbench.report.best import Case, as_without_noise
+from bslbench.report.best import Case, as_without_noise, case_of
 from bslbench.report.claims.common import CASE, Loaded, n_seeds, names, over_seeds, overall
-from bslbench.report.levels import CLEAN, noise_text
+from bslbench.report.levels import CLEAN, noise_of, noise_text, tuned_at
 from bslbench.report.parts import mean_entry
 from bslbench.report.results import Results, Run
 from bslbench.report.table import Column, Like, Table
@@ -57,8 +58,9 @@ class Point(NamedTuple):
     runs: list[Run]
 
 
-BY_LEVEL, FIXED = "by level", "fixed"
-"""Settings: the best on the selection split at each level, or those that are best without noise."""
+BY_LEVEL, FIXED, BOTH = "by level", "fixed", "both"
+"""Settings: the best on the selection split at each level, those that are best without noise, or
+where these are the same."""
 
 
 class Line(NamedTuple):
@@ -124,7 +126,11 @@ def lines(results: Results, kept: Mapping[Case, list[Run]]) -> dict[Axis, list[L
     for axis in axes(kept):
         best, same = along(axis, kept), along(axis, still)
         own = [Line(loss, BY_LEVEL, best[loss]) for loss in best if best[loss] != same.get(loss)]
-        own += [Line(loss, FIXED, same[loss]) for loss in best if loss in same]
+        own += [
+            Line(loss, BOTH if same[loss] == best[loss] else FIXED, same[loss])
+            for loss in best
+            if loss in same
+        ]
         if own:
             found[axis] = sorted(own, key=lambda line: list(best).index(line.loss))
     return found
@@ -160,9 +166,11 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
     for axis, own in lines(loaded.results, loaded.kept).items():
         for level in sorted({point.level for line in own for point in line.points}):
             shown: list[Point] = []
+            points = [point for line in own for point in line.points]
             for line in own:
                 for point in (p for p in line.points if p.level == level and p not in shown):
-                    rows.append([*_level(axis, line, point, values, shares), ""])
+                    settings = BOTH if points.count(point) > 1 else line.settings
+                    rows.append([*_level(axis, line, point, settings, values, shares), ""])
                     shown.append(point)
         several = len({_levels(line) for line in own}) > 1
         for line in own:
@@ -181,10 +189,13 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
         notes=[
             "against clean: relative change from the same seed without this noise",
             f"slope: of log {metric} over the level by least squares, per seed: over r for "
-            "positives, over the share s of false negatives for neg, over p for fneg; nearer to 0 "
-            "is more robust; of seeds with all levels; best and second of those over the same ones",
+            "positives, over the share s of false negatives for neg, over p for fneg; the less "
+            "negative, the more robust; of seeds with all levels, neg=0 among them, which the "
+            "verdict leaves out; best and second of those over the same ones",
             f"settings: {BY_LEVEL}, the best on the selection split at each level; {FIXED}, those "
-            "that are best without noise, at the levels where they were run",
+            f"that are best without noise, at the levels where they were run; {BOTH}, where these "
+            "are the same",
+            *_not_tuned(loaded),
         ],
         beside=as_without_noise(loaded.results, loaded.kept),
     )
@@ -194,6 +205,7 @@ def _level(
     axis: Axis,
     line: Line,
     point: Point,
+    settings: str,
     values: Mapping[str, float],
     shares: Mapping[str, float],
 ) -> Iterator[Like]:
@@ -206,11 +218,34 @@ def _level(
         if run.id in values and base.get(run.seed)
     }
     yield from names(point.case)
-    yield line.settings
+    yield settings
     yield n_seeds(point.runs)
     yield over_seeds(point.runs, shares)
     yield over_seeds(point.runs, values)
     yield "" if point is clean else mean_entry(change)
+
+
+def _not_tuned(loaded: Loaded) -> Iterator[str]:
+    """Name the levels of noise at which no settings of a loss were tuned."""
+    if "settings_from" not in loaded.results.record:
+        return
+    record = loaded.results.record
+    sources = dict(zip(record["run_id"], record["settings_from"], strict=True))
+    tuned = {
+        case_of(run)
+        for run in loaded.results.runs
+        if tuned_at(sources.get(run.id, ""), noise_of(run.fields))
+    }
+    lacking: defaultdict[str, list[str]] = defaultdict(list)
+    for case, _ in loaded.cases():
+        noise = noise_text(dict(case.noise))
+        if noise and case.backbone != REFERENCE and case not in tuned:
+            lacking[noise].append(case.loss)
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for noise, losses in lacking.items():
+        alike[", ".join(dict.fromkeys(losses))].append(noise)
+    for losses_there, noises in alike.items():
+        yield f"settings of {losses_there} were not tuned at {'; '.join(noises)}"
 
 
 def _levels(line: Line) -> str:

@@ -1,7 +1,7 @@
 """Which temperature is best at each level of noise, and whether the theory's law says so."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -46,7 +46,7 @@ def temperature_table(folder: Path, grid: str, metrics: Sequence[str] | None = N
     rows: list[list[Like]] = []
     for case, runs in loaded.cases():
         if case in kept:
-            tau, taus = float(runs[0].fields["tau"]), tried[case]
+            tau, taus = float(runs[0].fields["tau"]), list(tried[case])
             edge = {taus[0]: "lowest tried", taus[-1]: "highest tried"}.get(tau, "")
             row = [*names(case), n_seeds(runs), over_seeds(runs, shares)]
             rows.append([*row, tau, edge, expected.get(case, ""), over_seeds(runs, values)])
@@ -64,20 +64,24 @@ def temperature_table(folder: Path, grid: str, metrics: Sequence[str] | None = N
         rows,
         title="best temperature by noise",
         notes=[
-            *(_judged(where, law) for where, law in found),
+            *(_judged(where, law, tried) for where, law in found),
             "law: 1 / sqrt(-log(1 - s)) for the share s of false negatives, scaled to the best "
             "temperatures in the geometric mean",
         ],
     )
 
 
-def _tried(results: Results) -> dict[Case, list[float]]:
-    """Return the temperatures of the finished runs of each case that has several."""
-    taus: defaultdict[Case, set[float]] = defaultdict(set)
+Tried = dict[Case, dict[float, int]]
+"""How many finished runs each temperature of a case has, by rising temperature."""
+
+
+def _tried(results: Results) -> Tried:
+    """Return the temperatures of each case that has several."""
+    taus: defaultdict[Case, Counter[float]] = defaultdict(Counter)
     for run in results.runs:
         if run.id in results.finished and "tau" in run.fields:
-            taus[case_of(run)].add(float(run.fields["tau"]))
-    return {case: sorted(each) for case, each in taus.items() if len(each) > 1}
+            taus[case_of(run)][float(run.fields["tau"])] += 1
+    return {case: dict(sorted(each.items())) for case, each in taus.items() if len(each) > 1}
 
 
 def _negatives(
@@ -104,8 +108,14 @@ def _expected(law: Law) -> dict[Case, float]:
     return {case: scale * tau for case, tau in taus.items()}
 
 
-def _judged(where: str, law: Law) -> str:
-    """Return the rank correlation of best temperatures and law, in words."""
+def _judged(where: str, law: Law, tried: Tried) -> str:
+    """Return the rank correlation of best temperatures and law, in words.
+
+    There is none among temperatures that were not all tried alike: what is missing makes a best one
+    as well as the noise does.
+    """
+    if len({repr(tried[case]) for case in law}) > 1:
+        return f"{where}: not the same temperatures and numbers of seeds at all levels"
     correlation = law_correlation(*zip(*law.values(), strict=True)) if law else math.nan
     text = (
         "no rank correlation" if math.isnan(correlation) else f"rank correlation {correlation:+.2f}"

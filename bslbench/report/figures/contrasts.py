@@ -41,7 +41,8 @@ def contrast_bars(results: Results, metric: str) -> Chart:
         x_scale="names",
         x_names=tuple(CONTRASTS),
         caption=(
-            f"What BSL has over {BASELINE}, each at its best settings on the selection split: "
-            f"relative difference of {metric} on test, bars: 95 % interval over seeds and users."
+            f"What BSL has over {BASELINE}, each at its best settings on the selection split, of "
+            f"those with as many seeds as any: relative difference of {metric} on test, bars: 95 % "
+            "interval over seeds and users."
         ),
     )

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from bslbench.config import REFERENCE
 from bslbench.report.best import as_without_noise, chosen, tuned_away
-from bslbench.report.claims.robustness import BY_LEVEL, FIXED, Line, lines
+from bslbench.report.claims.robustness import BOTH, BY_LEVEL, FIXED, Line, lines
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import (
     INTERVAL,
@@ -36,17 +36,17 @@ def robustness(results: Results, metric: str, *, relative: bool) -> Chart:
     several = len({case.dataset for case in kept}) > 1
     panels = []
     for axis, own in lines(results, kept).items():
-        both = {line.settings for line in own} == {BY_LEVEL, FIXED}
-        for settings in (BY_LEVEL, FIXED) if both else (own[0].settings,):
-            # A loss whose best settings never change has no line by level of its own.
-            by_loss = {line.loss: line for line in own if line.settings in (settings, FIXED)}
-            by_loss |= {line.loss: line for line in own if line.settings == settings}
+        apart = {BY_LEVEL, FIXED} <= {line.settings for line in own}
+        for settings in (BY_LEVEL, FIXED) if apart else ("",):
+            by_loss = {
+                line.loss: line for line in own if not apart or line.settings in (settings, BOTH)
+            }
             clean = CLEAN[axis.field] if relative else None
             made = (_series(line, test, metric, clean) for line in by_loss.values())
             series = tuple(one for one in made if one)
             place = f"{axis.backbone} on {axis.dataset}" if several else axis.backbone
             noise = noise_text(dict(axis.rest + axis.kind))
-            title = ", ".join(filter(None, (place, noise, settings if both else "")))
+            title = ", ".join(filter(None, (place, noise, settings)))
             if series:
                 panels.append(Panel(title, series, x_label=AXES[axis.field]))
     if not panels:

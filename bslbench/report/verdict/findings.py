@@ -122,7 +122,7 @@ def decided(place: Place, gains: Sequence[Gain]) -> Finding:
     """Return what the gains over several opponents come to: the gravest, of these the smallest."""
     gravest = min(gains, key=lambda gain: (GRAVEST.index(gain.state), _size(gain)))
     missing = [f"{gain.against}: {gain.missing}" for gain in gains if gain.missing]
-    notes = [gain.note for gain in gains if gain.note]
+    notes = dict.fromkeys(gain.note for gain in gains if gain.note)
     state = gravest.state
     return Finding(
         place, state, gravest, tuple(missing) if state == "cannot be told" else (), tuple(notes)

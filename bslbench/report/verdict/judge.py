@@ -51,6 +51,8 @@ def judge(pool: Pool, rules: Rules) -> Iterator[Verdict]:
 def _finding(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | None:
     """Return what a claim comes to at a place; None where it was not tested."""
     measure = MEASURES[claim.measure]
+    if claim.measure != "equal":  # which asks for opponents at another score than their own
+        pool = pool.declared()
     found = measure(_compared(pool, rules, claim, place), rules, claim, place)
     if found is None and measure(pool, rules, claim, place):
         against = listed(claim.against) if claim.against else "the law"
@@ -62,7 +64,7 @@ def _compared(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Pool:
     """Return the runs that may be held against each other; identities are of one model."""
     if claim.tolerance is not None:
         return pool
-    noises = levels(pool, place, claim.axis, claim.most).values() if claim.axis else [CLEAN]
+    noises = levels(pool, place, claim).values() if claim.axis else [CLEAN]
     seeds = rules.seeds_for(claim, place.dataset)
     losses = [claim.loss, *claim.against]
     return pool.alike(place, losses, noises, claim.where, seeds=seeds)

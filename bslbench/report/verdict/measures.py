@@ -20,7 +20,7 @@ from bslbench.report.verdict.findings import (
     of_estimate,
 )
 from bslbench.report.verdict.noisy import slope, temperature
-from bslbench.report.verdict.pool import Arm, Place, Pool
+from bslbench.report.verdict.pool import SCORES, Arm, Place, Pool
 from bslbench.report.verdict.rules import Claim, Rules, listed
 from bslbench.report.verdict.theory import identities
 
@@ -40,16 +40,17 @@ def metric(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | No
 def equal(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | None:
     """Judge a gain by the claim's metric over opponents with the same score and number M."""
     seeds = rules.seeds_for(claim, place.dataset)
-    own = pool.best(place, claim.loss, where=claim.where, seeds=seeds)
+    at_home = pool.declared()
+    own = at_home.best(place, claim.loss, where=claim.where, seeds=seeds)
     if own is None or not any(pool.arms(place, loss) for loss in claim.against):
         return None
-    alike = {name: own.fields[name] for name in ("score_train", "score_test", "n_negatives")}
+    alike = {name: own.fields[name] for name in (*SCORES, "n_negatives")}
     others = {loss: pool.best(place, loss, where=alike, seeds=seeds) for loss in claim.against}
     shown = f"at {alike['score_train']} scores and M = {alike['n_negatives']}"
     if not any(others.values()):
         return decided(place, [not_told(listed(claim.against), f"runs {shown}")])
     finding = decided(place, list(_gains(pool, claim, own, others, seeds)))
-    whole = metric(pool, rules, claim, place)
+    whole = metric(at_home, rules, claim, place)
     left = ""
     if finding.gain and whole and whole.gain and whole.gain.value > 0:
         left = f"; {finding.gain.value / whole.gain.value:.0%} of the gain with each at its own"

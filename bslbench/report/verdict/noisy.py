@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -18,19 +19,21 @@ from bslbench.theory import law_correlation
 Noise = Mapping[str, object]
 
 
-def levels(pool: Pool, place: Place, axis: Axis, most: float | None) -> dict[float, Noise]:
-    """Return the levels of an axis that anything was trained at, by rising level.
+def levels(pool: Pool, place: Place, claim: Claim) -> dict[float, Noise]:
+    """Return the levels of a claim's axis that anything was trained at, by rising level.
 
     Everything else is clean; only that false positives stand among the validation labels too, and
     that hidden positives are hidden at every level.
     """
+    axis = claim.axis
+    assert axis is not None
     found: dict[float, Noise] = {}
     for run in pool.runs:
         noise = noise_of(run.fields)
         level = float(str(noise[axis]))
         if Place(run.dataset, run.key.backbone) == place and noise == _on(axis, level):
             found[level] = noise
-    return {level: found[level] for level in sorted(found) if most is None or level <= most}
+    return {level: found[level] for level in sorted(found) if claim.least <= level <= claim.most}
 
 
 def _on(axis: Axis, level: float) -> Noise:
@@ -48,9 +51,8 @@ def slope(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | Non
     The smallest difference of interest is that which makes half a percent of the metric at the
     other end of the levels.
     """
-    assert claim.axis is not None
     seeds = rules.seeds_for(claim, place.dataset)
-    noises = levels(pool, place, claim.axis, claim.most)
+    noises = levels(pool, place, claim)
     arms = {
         loss: {
             level: arm
@@ -102,6 +104,7 @@ def _steeper(
     a, b = (slopes(half, x) for half in values)
     found = estimate(a - b)
     gain = of_estimate(against, found, SMALLEST_EFFECT / float(np.ptp(x.mean(1))), "+.3f")
+    gain = replace(gain, note=f"levels {', '.join(f'{level:g}' for level in both)}")
     return allowed(gain, [arm for line in arms for arm in line], seeds)
 
 
@@ -172,10 +175,9 @@ def _sweep(pool: Pool, place: Place, claim: Claim, seeds: int) -> Sweep:
     Of several such sweeps one with temperatures that all its levels have; of these that with the
     most levels, then with most of the seeds that it takes, then with most such temperatures.
     """
-    assert claim.axis is not None
     found: defaultdict[str, defaultdict[float, dict[float, Arm]]]
     found = defaultdict(lambda: defaultdict(dict))
-    for level, noise in levels(pool, place, claim.axis, claim.most).items():
+    for level, noise in levels(pool, place, claim).items():
         for arm in pool.arms(place, claim.loss, noise):
             if "tau" in arm.fields:
                 free = {"id", "seed", "tau", *noise_of(arm.fields)}

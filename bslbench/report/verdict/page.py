@@ -63,9 +63,9 @@ def summary_table(found: Judged) -> Table:
         title=f"verdict by rules of version {found.rules.version}",
         problems=_problems(found),
         notes=[
-            "places: dataset x backbone; a claim holds if its gain is there at each of them, "
-            f"on {found.rules.datasets} datasets or more; it does not hold if the gain is absent "
-            "or reversed at half of them or more"
+            "places: dataset x backbone; a claim holds if its gain is there at each of them; "
+            "it does not hold if the gain is absent or reversed at half of them or more; nothing "
+            f"is told on fewer than {found.rules.datasets} datasets"
         ],
         footer=_footer(found.pool),
     )

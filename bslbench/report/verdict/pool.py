@@ -8,9 +8,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from bslbench.config import EXTERNAL, REFERENCE, Scalar, TrainSettings
+from bslbench.config import EXTERNAL, FRAMING, REFERENCE, Scalar
+from bslbench.engine.store import OTHERWISE, Store
 from bslbench.engine.store import Run as Folder
-from bslbench.engine.store import Store
+from bslbench.losses import LOSSES
 from bslbench.report.levels import CLEAN, noise_of, tuned_at
 from bslbench.report.results import Results, Run
 from bslbench.report.verdict.rules import Rules, base_of
@@ -19,7 +20,8 @@ TUNED = ("published", "tuned", "trial")
 """How `settings_from` begins for settings that somebody has searched."""
 SIZE = ("epochs", "batch_size", "dim")
 """The settings that say how long a run is and how large: only runs alike in them are compared."""
-FRAME = TrainSettings.model_fields.keys() - {"lr", "l2", "dropout", "scale"} | {"loss_version"}
+SCORES = ("score_train", "score_test")
+FRAME = FRAMING | {"loss_version"}
 """What is no search when it differs: a grid's settings, not a loss's, and a loss's version."""
 
 
@@ -145,8 +147,20 @@ class Pool:
         """Tell whether settings were searched for, those of noisy runs at their own noise."""
         return all(
             (source := self.recorded(run, "settings_from")).startswith(TUNED)
+            and not source.endswith(OTHERWISE)
             and (noise_of(run.fields) == CLEAN or tuned_at(source, run.fields))
             for run in runs
+        )
+
+    def declared(self) -> "Pool":
+        """Return the pool with the runs at the score that their loss declares alone."""
+        return self._of(
+            [
+                run
+                for run in self.runs
+                if (loss := LOSSES.get(run.key.loss)) is None
+                or {run.fields.get(name, loss.score) for name in SCORES} == {loss.score}
+            ]
         )
 
     def alike(
@@ -201,9 +215,11 @@ class Pool:
     ) -> Arm | None:
         """Return the settings with the best mean of the primary metric on valid.
 
-        Of those that have at least `seeds` runs, if any has; else of those that have the most.
+        Of those that were tuned, if any were; of these, of those that have at least `seeds` runs,
+        or, if none has, the most.
         """
         arms = self.arms(place, loss, noise, where)
+        arms = [arm for arm in arms if arm.tuned] or arms
         enough = min(seeds, max((len(arm.runs) for arm in arms), default=0))
         arms = [arm for arm in arms if len(arm.runs) >= enough]
         return max(arms, key=self.selected, default=None)

@@ -1,5 +1,6 @@
 """The rules as data: what a claim says, what it is measured by, and what it takes to judge it."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -30,8 +31,8 @@ class Claim(Strict):
         The losses that it is compared with: ``each`` of them, or the ``best`` on valid.
     metric
         Of test.
-    axis, most, levels
-        The noise that varies, its highest level, and how many levels there must be.
+    axis, least, most, levels
+        The noise that varies, its lowest and highest level, and how many levels there must be.
     seeds_on
         How many seeds a dataset takes, where it is not `Rules.seeds`.
     smallest
@@ -50,7 +51,8 @@ class Claim(Strict):
     opponent: Literal["each", "best"] = "each"
     metric: str = "Recall@20"
     axis: Axis | None = None
-    most: float | None = None
+    least: float = 0.0
+    most: float = math.inf
     levels: int = 3
     seeds_on: dict[str, int] = Field({})
     smallest: float | None = None
