@@ -99,7 +99,7 @@ PARTS = {"train", "loss_params", "backbone_params", "noise"}
 
 
 FRAMING = TrainSettings.model_fields.keys() - {"lr", "l2", "dropout", "scale"}
-"""Settings of training that say how long and how large a run is, not how well a loss is set."""
+"""All settings of training but those that a search varies; so are not a loss's and a backbone's."""
 
 
 class Cell(Strict):

@@ -374,6 +374,7 @@ def test_no_law_is_read_out_of_what_is_missing(tmp_path: Path) -> None:
     amend(tmp_path, "runs.csv", {c["id"]: {"false_negative_share": 0.1} for c, _ in made})
     table = temperature_table(tmp_path, "trial")
     assert "not the same temperatures and numbers of seeds at all levels" in table.notes[0]
+    assert column(table, "law") == [""] * 3
 
 
 def test_no_sweep_no_temperature(tmp_path: Path) -> None:
@@ -413,9 +414,8 @@ def test_contrasts_were_fixed_and_the_rest_is_exploratory(tmp_path: Path) -> Non
     )
     assert rows[0] == ("baseline", "sl", "3")  # the other has fewer seeds, though it is better
     assert rows[1:3] == [("rho alone", "bsl_reweight", "3"), ("pooling alone", "bsl", "3")]
-    assert "better on the selection split, left aside for fewer seeds: sl tau=0.2, 2 seeds" in (
-        table.notes
-    )
+    aside = "better on the selection split, left aside for fewer seeds: mf, sl tau=0.2 on yelp2018"
+    assert f"{aside}, 2 seeds" in table.notes
     assert not any("differ too" in note for note in table.notes)
     assert {row[0] for row in rows[3:]} == {"exploratory"} and len(rows) == 6
     made = chart(Results.load(tmp_path, "trial"), "contrasts")
@@ -447,7 +447,7 @@ def test_what_else_sets_a_contrast_apart_is_said(tmp_path: Path) -> None:
     cells += [cell("bsl_reweight", s, tau=0.2, rho=1.1, l2=0.1) for s in range(2)]
     write(tmp_path, [(c, keep(tmp_path, c, ranked(c, 0.4))[1]) for c in cells])
     notes = ablation_table(tmp_path, "trial").notes
-    assert "rho alone: tau differ too, as each loss was tuned" in notes
+    assert "rho alone on mf, yelp2018: tau differ too" in notes
 
 
 def test_contrasts_are_adjusted_place_by_place(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from bslbench.backbones import MF
 from bslbench.config import Noise, TrainSettings
 from bslbench.data.interactions import Interactions, to_csr
 from bslbench.data.load import load
-from bslbench.data.noise import corrupt, false_negative_share, realised
+from bslbench.data.noise import _part, corrupt, false_negative_share, realised
 from bslbench.data.readers import read_bytes, user_lists
 from bslbench.data.splits import hold_out
 from bslbench.errors import ConfigError, DataError
@@ -88,9 +88,12 @@ def test_labels_matter_only_where_there_are_false_positives() -> None:
 
 
 def test_the_rate_is_the_number_as_written() -> None:
-    data = with_degrees([90, 100], n_items=200)  # in floating point .7 * 90 lies below 63
-    assert noisy("pos=0.7", data).user_degrees.tolist() == [90 + 63, 100 + 70]
-    assert noisy("pos_published=0.7", data).user_degrees.sum() <= 90 + 62 + 100 + 70
+    degrees = np.array([90, 100, 0])  # in floating point .7 * 90 lies below 63
+    counts = {text: _part(degrees, Noise.parse(text)) for text in ("pos=0.7", "pos_published=0.7")}
+    assert counts["pos=0.7"].tolist() == [63, 70, 0]
+    assert counts["pos_published=0.7"].tolist() == [62, 70, 0]
+    third = Noise.parse("pos=0.3333333333333333")  # sixteen digits times a degree pass 64 bits
+    assert _part(np.array([3000, 2768]), third).tolist() == [999, 922]
 
 
 def test_each_user_gets_floor_of_the_rate_and_no_pair_that_is_known() -> None:

@@ -112,6 +112,20 @@ def test_a_preset_that_the_grid_sets_otherwise_is_no_longer_tuned(tmp_path: Path
 
     assert said(epochs=4, tau=0.3) == said(dim=8) == ["tuned (study, trial 3)"]
     assert said(tau=0.2) == ["tuned (study, trial 3); set otherwise"]
+    assert said(tau=[0.3, 0.2]) == [*said(), *said(tau=0.2)]
+
+
+def test_what_another_preset_says_does_not_make_a_setting_tuned(tmp_path: Path) -> None:
+    presets = tmp_path / "presets.toml"
+    presets.write_text(
+        '[[preset]]\nsource = "tuned (a, trial 3)"\nwhen = {}\nset = { tau = 0.3 }\n'
+        '[[preset]]\nsource = "tuned (b, trial 4, at neg=5)"\nwhen = { noise = "neg=5" }\n'
+        "set = { tau = 0.4, lr = 0.01 }\n"
+    )
+    asked = grid(presets=str(presets), noise=["neg=5"], set={"tau": 0.3})
+    assert [sources(cell.origin) for cell in expand(asked)] == [
+        "tuned (b, trial 4, at neg=5); set otherwise"
+    ]
 
 
 def test_presets_hold_for_other_splits_of_a_dataset(tmp_path: Path) -> None:

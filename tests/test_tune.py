@@ -212,10 +212,8 @@ def test_the_space_is_widened_where_the_best_lies_on_its_edge_and_the_loss_goes_
     ]
     space, steps = widened(contender.space, history, 2, contender.takes)
     told = [[step.told(n, lag=2) for step in steps] for n in (3, 4)]
-    assert told == [
-        ["best lr on the edge, 0.03, where more trials would look further"],
-        ["lr widened up from 0.03 to 0.1249 after 2 trials"],
-    ]
+    widening = "lr widened up from 0.03 to 0.1249 after 2 trials"
+    assert told == [[f"{widening}, too late for any"], [widening]]
     assert space["lr"] == Range("log", 1e-4, 0.1249)
     assert space["dropout"] == COMMON["dropout"]  # no rate below 0
     assert widened(contender.space, history[:1], 2, contender.takes)[0] == contender.space

@@ -510,10 +510,13 @@ def test_what_is_left_at_equal_score_and_number_of_negatives(lab):
             cosine = {"score_train": "cosine", "score_test": "cosine"}
             lab.arm(loss, 0.2, dataset=dataset, n_negatives=1)
             lab.arm(loss, 0.225, dataset=dataset, **cosine)  # with SL's score and M
-    one = of(lab.judged(), "the loss itself")
+    found = lab.judged()
+    one = of(found, "the loss itself")
     assert one.judgement == "holds"
     assert one.findings[0].gain.value == pytest.approx(0.11, abs=0.02)
     assert "at cosine scores and M = 800; 4" in one.findings[0].notes[-1]
+    [first, _] = of(found, "accuracy").findings  # over the scores that they declare
+    assert first.gain.value == pytest.approx(0.25, abs=0.02)
 
 
 def test_counts_make_the_verdict():

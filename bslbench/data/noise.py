@@ -3,6 +3,7 @@
 Everything is a function of the data and a seed, so that runs of one seed share one noise.
 """
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 
@@ -70,10 +71,11 @@ def corrupt(split: Interactions, noise: Noise, seed: int, whole: Interactions) -
 
 def _part(degrees: IntArray, noise: Noise) -> IntArray:
     """Return floor(r d) of the rate as written; the published draw takes it in floating point."""
-    rate = Fraction(str(noise.pos))
-    exact: IntArray = degrees.astype(np.int64) * rate.numerator // rate.denominator
-    rounded: IntArray = np.floor(noise.pos * degrees).astype(np.int64)
-    return rounded if noise.kind == "published" else exact
+    rate = noise.pos if noise.kind == "published" else Fraction(str(noise.pos))
+    each: IntArray = np.unique(degrees)
+    parts = np.array([math.floor(rate * int(degree)) for degree in each], dtype=np.int64)
+    counts: IntArray = parts[np.searchsorted(each, degrees)]
+    return counts
 
 
 def realised(data: Interactions) -> dict[str, float]:

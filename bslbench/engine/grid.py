@@ -290,19 +290,19 @@ def _choices(
             origin |= dict.fromkeys(override.set, f"grid {grid.name}, override")
     twin = {**names, **_of_noise(Noise())}
     for noisy in _listed(grid.noisy_presets):
-        own, source = given, origin
-        for preset in reversed(presets):
-            if preset.matches(**(names if noisy else twin)):
-                held: dict[str, Scalar | list[Scalar]] = {
-                    key: value
-                    for key, value in preset.set.items()
-                    if key not in own or (source[key] == origin.get(key) and own[key] == value)
-                }
-                own, source = own | held, source | dict.fromkeys(held, f"{preset.source} preset")
+        preset: dict[str, Scalar] = {}
+        source: dict[str, str] = {}
+        for one in presets:
+            if one.matches(**(names if noisy else twin)):
+                preset |= one.set
+                source |= dict.fromkeys(one.set, f"{one.source} preset")
+        own = {**given, **{key: value for key, value in preset.items() if key not in given}}
         own = {key: value for key, value in own.items() if key in known}
         axes: list[list[Scalar]] = [_listed(value) for value in own.values()]
         for values, seed in itertools.product(itertools.product(*axes), grid.seed_list()):
-            yield dict(zip(own, values, strict=True)), seed, {key: source[key] for key in own}
+            chosen = dict(zip(own, values, strict=True))
+            agreed = {key for key in chosen if key in preset and chosen[key] == preset[key]}
+            yield chosen, seed, {key: (source if key in agreed else origin)[key] for key in chosen}
 
 
 def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:

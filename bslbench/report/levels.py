@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from bslbench.engine.store import OTHERWISE
 from bslbench.noise import RARELY, Noise
 
 CLEAN: dict[str, float] = {"noise_pos": 0.0, "noise_neg": 1.0, "noise_fneg": 0.0}
@@ -20,7 +21,7 @@ def noise_of(fields: Mapping[str, Any]) -> dict[str, Hashable]:
 
 
 def tuned_at(settings_from: str, noise: Mapping[str, Any]) -> bool:
-    """Tell whether settings were tuned at a noise, by where they are from.
+    """Tell whether settings were tuned at a noise, and left so, by where they are from.
 
     Examples
     --------
@@ -28,8 +29,11 @@ def tuned_at(settings_from: str, noise: Mapping[str, Any]) -> bool:
     True
     >>> tuned_at("tuned (study, trial 3)", CLEAN | {"noise_neg": 5.0})
     False
+    >>> tuned_at("tuned (study, trial 3, at neg=5); set otherwise", CLEAN | {"noise_neg": 5.0})
+    False
     """
-    return f", at {Noise.of(noise).level})" in settings_from
+    at = f", at {Noise.of(noise).level})"
+    return at in settings_from and not settings_from.endswith(OTHERWISE)
 
 
 def noise_text(noise: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ class Effort:
     number
         Its number; None if none was trained to its end.
     widened
-        Which ranges were widened, or would be with more trials, a text each.
+        Which ranges were widened, a text each.
     """
 
     trials: Mapping[str, int]
@@ -225,7 +225,7 @@ def _notes(folder: Path, made: Mapping[str, Effort]) -> Iterator[str]:
 
 
 def _settings(made: Mapping[str, Effort]) -> Iterator[str]:
-    """Say, a line for each loss, what its best trial was and what lay on the edge of its range."""
+    """Say, a line for each loss, what its best trial was and which ranges were widened."""
     for loss, effort in made.items():
         best = ", ".join(f"{name} {value}" for name, value in effort.best.items())
         wider = f"; {'; '.join(effort.widened)}" if effort.widened else ""

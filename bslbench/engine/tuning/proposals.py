@@ -44,9 +44,8 @@ class Widening:
         side, was, now = (
             ("down", self.old.low, self.new.low) if low else ("up", self.old.high, self.new.high)
         )
-        if self.known > trials - lag:
-            return f"best {self.name} on the edge, {was:g}, where more trials would look further"
-        return f"{self.name} widened {side} from {was:g} to {now:g} after {self.known} trials"
+        late = ", too late for any" if self.known > trials - lag else ""
+        return f"{self.name} widened {side} from {was:g} to {now:g} after {self.known} trials{late}"
 
 
 def proposal(

@@ -57,7 +57,7 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
         adjusted = _adjusted({key: each for key, each in told.items() if key in named})
         n_seeds |= {each.n_seeds for each in told.values() if isinstance(each, Comparison)}
         beside += (
-            f"{name}: {', '.join(others)} differ too, as each loss was tuned"
+            f"{name} on {place.backbone}, {place.dataset}: {', '.join(others)} differ too"
             for key, name in named.items()
             if (others := _differing(found[key][0].fields, found[base][0].fields))
         )

@@ -77,18 +77,14 @@ class Loaded:
         """Return the best on the selection split, as `best_key` has it."""
         return best_key(rows, self.selected)
 
-    def passed_over(self) -> Iterator[str]:
-        """Say which settings are better on the selection split than those that stand for a loss.
-
-        They have fewer seeds.
-        """
+    def passed_over(self, of: Callable[[Run], Group | None]) -> Iterator[str]:
+        """Say which rows have fewer seeds than the `best` of their group, and would be it."""
         found = []
-        for rows in self.rows(case_of).values():
+        for rows in self.rows(of).values():
             best = self.best(rows)
-            for key, runs in rows.items():
+            for runs in rows.values():
                 if best and self.selected(runs) > self.selected(rows[best]):
-                    where = f" at {key.noise}" if key.noise not in ("", CLEAN_NAME) else ""
-                    found.append(f"{key.loss} {key.settings}{where}, {len(runs)} seeds")
+                    found.append(f"{runs[0].title}, {len(runs)} seed{'s' * (len(runs) > 1)}")
         if found:
             yield f"better on the selection split, left aside for fewer seeds: {'; '.join(found)}"
 
@@ -172,8 +168,12 @@ class Loaded:
         within: Sequence[str] = ("dataset", "backbone", "noise"),
         all_settings: bool = False,
         beside: Mapping[Case, list[Run]] = MappingProxyType({}),
+        of: Callable[[Run], Hashable] = case_of,
     ) -> Table:
-        """Return a table with what stands around every one; `beside` the settings kept it shows."""
+        """Return a table with what stands around every one.
+
+        `beside` are the settings that it shows but those kept, `of` is what the best are best of.
+        """
         others = 0 if all_settings else tuned_away(self.results, self.kept, beside)
         picked = f"of each loss the settings best on the selection split, {others} others left out"
         return Table.of(
@@ -186,7 +186,7 @@ class Loaded:
             stamp=self.results.stamp,
             says=says,
             problems=problems(self.results),
-            notes=[*notes, *([picked] if others else []), *self.passed_over()],
+            notes=[*notes, *([picked] if others else []), *self.passed_over(of)],
             footer=footer(self.results),
         )
 

@@ -78,6 +78,7 @@ def dimension_table(folder: Path, grid: str, metrics: Sequence[str] | None = Non
         ],
         within=("dataset", "noise", "dim"),
         all_settings=True,
+        of=_where,
     )
 
 

@@ -113,6 +113,7 @@ def factorial_table(folder: Path, grid: str, metrics: Sequence[str] | None = Non
             *lacking,
         ],
         all_settings=True,
+        of=_where,
     )
 
 

@@ -163,7 +163,9 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
         Column("slope", spec="+.3f", better="higher"),
     ]
     rows: list[list[Like]] = []
+    zero = False
     for axis, own in lines(loaded.results, loaded.kept).items():
+        zero |= axis.field == "noise_neg" and any(not p.level for line in own for p in line.points)
         for level in sorted({point.level for line in own for point in line.points}):
             shown: list[Point] = []
             points = [point for line in own for point in line.points]
@@ -190,11 +192,12 @@ def robustness_table(folder: Path, grid: str, metrics: Sequence[str] | None = No
             "against clean: relative change from the same seed without this noise",
             f"slope: of log {metric} over the level by least squares, per seed: over r for "
             "positives, over the share s of false negatives for neg, over p for fneg; the less "
-            "negative, the more robust; of seeds with all levels, neg=0 among them, which the "
-            "verdict leaves out; best and second of those over the same ones",
+            "negative, the more robust; of seeds with all levels; best and second of those over "
+            "the same ones",
             f"settings: {BY_LEVEL}, the best on the selection split at each level; {FIXED}, those "
             f"that are best without noise, at the levels where they were run; {BOTH}, where these "
             "are the same",
+            *(["neg=0 is a level of the slope here, though of none in a verdict"] if zero else []),
             *_not_tuned(loaded),
         ],
         beside=as_without_noise(loaded.results, loaded.kept),
@@ -236,16 +239,24 @@ def _not_tuned(loaded: Loaded) -> Iterator[str]:
         for run in loaded.results.runs
         if tuned_at(sources.get(run.id, ""), noise_of(run.fields))
     }
-    lacking: defaultdict[str, list[str]] = defaultdict(list)
+    lacking: defaultdict[str, list[Case]] = defaultdict(list)
     for case, _ in loaded.cases():
         noise = noise_text(dict(case.noise))
         if noise and case.backbone != REFERENCE and case not in tuned:
-            lacking[noise].append(case.loss)
+            lacking[noise].append(case)
     alike: defaultdict[str, list[str]] = defaultdict(list)
-    for noise, losses in lacking.items():
-        alike[", ".join(dict.fromkeys(losses))].append(noise)
-    for losses_there, noises in alike.items():
-        yield f"settings of {losses_there} were not tuned at {'; '.join(noises)}"
+    for noise, cases in lacking.items():
+        alike[_named(cases)].append(noise)
+    for losses, noises in alike.items():
+        yield f"settings of {losses} were not tuned at {'; '.join(noises)}"
+
+
+def _named(cases: Sequence[Case]) -> str:
+    """Return the losses of cases with where they are, place by place."""
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        places[f"on {case.backbone}, {case.dataset}"].append(case.loss)
+    return "; ".join(f"{', '.join(losses)} {place}" for place, losses in places.items())
 
 
 def _levels(line: Line) -> str:

@@ -42,7 +42,8 @@ def temperature_table(folder: Path, grid: str, metrics: Sequence[str] | None = N
     if not kept:
         raise ConfigError(f"grid '{grid}' has no loss at several temperatures: sweep tau")
     found = list(_negatives(kept, shares))
-    expected = {case: tau for _, law in found for case, tau in _expected(law).items()}
+    even = [law for _, law in found if _is_even(law, tried)]
+    expected = {case: tau for law in even for case, tau in _expected(law).items()}
     rows: list[list[Like]] = []
     for case, runs in loaded.cases():
         if case in kept:
@@ -108,13 +109,14 @@ def _expected(law: Law) -> dict[Case, float]:
     return {case: scale * tau for case, tau in taus.items()}
 
 
-def _judged(where: str, law: Law, tried: Tried) -> str:
-    """Return the rank correlation of best temperatures and law, in words.
+def _is_even(law: Law, tried: Tried) -> bool:
+    """Tell whether all levels have tried the same: else what lacks makes a best temperature."""
+    return len({repr(tried[case]) for case in law}) < 2
 
-    There is none among temperatures that were not all tried alike: what is missing makes a best one
-    as well as the noise does.
-    """
-    if len({repr(tried[case]) for case in law}) > 1:
+
+def _judged(where: str, law: Law, tried: Tried) -> str:
+    """Return the rank correlation of best temperatures and law, in words."""
+    if not _is_even(law, tried):
         return f"{where}: not the same temperatures and numbers of seeds at all levels"
     correlation = law_correlation(*zip(*law.values(), strict=True)) if law else math.nan
     text = (
