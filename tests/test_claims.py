@@ -1,6 +1,7 @@
 """The tables of the claims: every number from a store written by hand."""
 
 import csv
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from bslbench.engine.store import OTHERWISE
 from bslbench.errors import ConfigError
 from bslbench.evaluation.statistics import holm
 from bslbench.report.claims.ablation import ablation_table
@@ -158,6 +160,24 @@ def test_both_sides_and_hidden_pairs_are_lines_of_their_own(tmp_path: Path) -> N
     assert changes["pos=0.2"] == pytest.approx(0.25 / 0.3 - 1)
     slopes = {"slope over neg, pos=0.2", "slope over fneg, hidden positives"}
     assert slopes <= set(column(table, "noise"))
+
+
+def test_levels_at_which_nothing_was_tuned_are_named(tmp_path: Path) -> None:
+    made = [
+        (noisy(loss, 0, noise_neg=r, backbone=backbone), 0.3)
+        for loss, r in itertools.product(("sl", "bpr"), (0.0, 1.0, 5.0))
+        for backbone in ("mf", "lightgcn")
+    ]
+    store(tmp_path, made)
+    sources = {
+        c["id"]: {"settings_from": f"tuned (s, trial 1, at neg={c['noise_neg']:g}){more}"}
+        for c, _ in made
+        for more in [OTHERWISE if c["loss"] == "bpr" and c["backbone"] == "mf" else ""]
+    }
+    amend(tmp_path, "runs.csv", sources)
+    notes = robustness_table(tmp_path, "trial").notes
+    assert "settings of bpr on mf, yelp2018 were not tuned at neg=0; neg=5" in notes
+    assert "neg=0 is a level of the slope here, though of none in a verdict" in notes
 
 
 def test_settings_are_chosen_on_valid_level_by_level(tmp_path: Path) -> None:

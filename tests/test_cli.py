@@ -51,6 +51,12 @@ def test_profile_accounts_for_the_time(bslbench) -> None:
     assert sum(values[name] for name in names[2:-2]) == pytest.approx(values["total"], abs=0.05)
 
 
+def test_bsl_that_pools_nothing_is_said_to_be_another_loss(bslbench) -> None:
+    for positives, said in (("1", True), ("4", False)):
+        code, _, err = bslbench(*TRAIN, "--loss", "bsl", "--set", f"n_pos={positives}", "--dry-run")
+        assert code == 0 and ("it is bsl_reweight, and sl where rho is 1" in err) is said
+
+
 def test_a_grid_in_parts(bslbench, tmp_path: Path) -> None:
     asked = [*TRAIN, "--loss", "sl", "--seeds", "3"]
     code, out, _ = bslbench(*asked, "--dry-run")

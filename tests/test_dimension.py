@@ -10,7 +10,7 @@ from bslbench.report.claims.dimension import dimension_table
 from bslbench.report.render import render
 from bslbench.report.table import Table
 from tests.stores import cell, popularity
-from tests.test_claims import column, store
+from tests.test_claims import amend, column, store
 
 
 def sized(means: dict[str, dict[int, float]], **fields: Any) -> list[tuple[dict[str, Any], float]]:
@@ -70,6 +70,14 @@ def test_what_never_crosses_is_said_backbone_by_backbone(tmp_path: Path) -> None
     assert crossings(dimension_table(tmp_path, "trial")) == [
         ["mf", "sl, bpr", "32 to 64", "nowhere", "sl"]
     ]
+
+
+def test_settings_that_were_tuned_are_tuned_at_one_dim(tmp_path: Path) -> None:
+    made = sized({"sl": {32: 0.2, 64: 0.3}})
+    store(tmp_path, made)
+    amend(tmp_path, "runs.csv", {c["id"]: {"settings_from": "tuned (s, trial 3)"} for c, _ in made})
+    notes = dimension_table(tmp_path, "trial").notes
+    assert "not tuned at each dim: tuned (s, trial 3)" in notes
 
 
 def test_one_dim_is_no_curve(tmp_path: Path) -> None:
