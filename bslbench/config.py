@@ -99,7 +99,7 @@ PARTS = {"train", "loss_params", "backbone_params", "noise"}
 
 
 FRAMING = TrainSettings.model_fields.keys() - {"lr", "l2", "dropout", "scale"}
-"""All settings of training but those that a search varies; so are not a loss's and a backbone's."""
+"""The settings of training that are no search when they differ: all but these four."""
 
 
 class Cell(Strict):

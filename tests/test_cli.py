@@ -109,7 +109,7 @@ def test_any_cutoff_without_the_model(bslbench, tmp_path: Path) -> None:
             ["train", "--loss", "sl", "--loss", "mse", "--set", "sl.w=1"],
             "override: no loss, backbone",
         ),
-        (["train", "--loss", "sl", "--set", ".lr=1"], "--set .lr: no loss '' in the grid"),
+        (["train", "--loss", "sl", "--set", ".lr=1"], "--set .lr=1: write KEY=VALUE"),
         (
             ["train", "--dataset", SMALL, "--loss", "sl", "--presets", "tuned"],
             "--presets tuned: nothing in it is for a cell of grid 'adhoc'",
