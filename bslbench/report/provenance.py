@@ -21,7 +21,7 @@ def problems(results: Results) -> Iterator[str]:
     for run in failed:
         reason = store.run(run.id).failure().get("reason", "not at hand")
         yield f"failed: {run.title}, seed {run.seed}: {' '.join(reason.split())}"
-    missing = [run for run in unfinished if run not in failed]
+    missing = [run for run in unfinished if status.get(run.id) != "failed"]
     if missing:
         of_all = Counter((run.key.loss, run.key.noise) for run in results.runs)
         lacking = Counter((run.key.loss, run.key.noise) for run in missing)

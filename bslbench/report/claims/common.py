@@ -112,13 +112,17 @@ class Loaded:
         keys = zip(rows["run_id"], rows["group"], strict=True)
         return dict(zip(keys, rows["value"].astype(float), strict=True))
 
-    def recorded(self, column: str) -> dict[str, float]:
-        """Return a column of runs.csv by run, where a run has a value in it."""
+    def texts(self, column: str) -> dict[str, str]:
+        """Return a column of runs.csv by run, where a run has anything in it."""
         record = self.results.record
         if column not in record:
             return {}
         pairs = zip(record["run_id"], record[column], strict=True)
-        return {run_id: float(text) for run_id, text in pairs if text}
+        return {run_id: text for run_id, text in pairs if text}
+
+    def recorded(self, column: str) -> dict[str, float]:
+        """Return the numbers of a column of runs.csv by run."""
+        return {run_id: float(text) for run_id, text in self.texts(column).items()}
 
     def compared(
         self, runs: Sequence[Run], base: Sequence[Run], metric: str, *, directed: bool = False

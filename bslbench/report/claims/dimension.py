@@ -8,7 +8,7 @@ from pathlib import Path
 from bslbench.config import REFERENCE
 from bslbench.errors import ConfigError
 from bslbench.report.claims.common import CASE, Loaded, Place, n_seeds, over_seeds, overall
-from bslbench.report.results import Results, Run
+from bslbench.report.results import Run
 from bslbench.report.table import Column, Like, Table
 
 Curve = Mapping[int, float]
@@ -74,7 +74,7 @@ def dimension_table(folder: Path, grid: str, metrics: Sequence[str] | None = Non
             "seeds as any; best and second among rows of the same dim",
             "cross at: where the means, linear in log dim between those measured, are equal; who "
             "is ahead is by the means alone",
-            *_tuned_elsewhere(loaded.results),
+            *_tuned_elsewhere(loaded),
         ],
         within=("dataset", "noise", "dim"),
         all_settings=True,
@@ -82,12 +82,10 @@ def dimension_table(folder: Path, grid: str, metrics: Sequence[str] | None = Non
     )
 
 
-def _tuned_elsewhere(results: Results) -> Iterator[str]:
+def _tuned_elsewhere(loaded: Loaded) -> Iterator[str]:
     """Say where the settings were tuned, if a study found them: at one dim, not at each."""
-    if "settings_from" not in results.record:
-        return
-    found = dict.fromkeys(text for text in results.record["settings_from"] if "tuned (" in text)
-    if found:
+    sources = loaded.texts("settings_from").values()
+    if found := dict.fromkeys(text for text in sources if "tuned (" in text):
         yield f"not tuned at each dim: {', '.join(found)}"
 
 

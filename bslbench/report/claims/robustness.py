@@ -230,10 +230,7 @@ def _level(
 
 def _not_tuned(loaded: Loaded) -> Iterator[str]:
     """Name the levels of noise at which no settings of a loss were tuned."""
-    if "settings_from" not in loaded.results.record:
-        return
-    record = loaded.results.record
-    sources = dict(zip(record["run_id"], record["settings_from"], strict=True))
+    sources = loaded.texts("settings_from")
     tuned = {
         case_of(run)
         for run in loaded.results.runs
@@ -242,7 +239,7 @@ def _not_tuned(loaded: Loaded) -> Iterator[str]:
     lacking: defaultdict[str, list[Case]] = defaultdict(list)
     for case, _ in loaded.cases():
         noise = noise_text(dict(case.noise))
-        if noise and case.backbone != REFERENCE and case not in tuned:
+        if sources and noise and case.backbone != REFERENCE and case not in tuned:
             lacking[noise].append(case)
     alike: defaultdict[str, list[str]] = defaultdict(list)
     for noise, cases in lacking.items():
