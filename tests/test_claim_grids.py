@@ -17,7 +17,8 @@ from tests.fixtures import Command
 from tests.test_engine import SMALL, grid
 
 CLAIMS = ("robustness", "temperature", "fairness", "ablation", "factorial", "dimension", "full")
-NAMES = sorted(p.stem for p in GRIDS.glob("*.toml") if p.stem.startswith((*CLAIMS, "contrasts")))
+ELSE = ("contrasts", "curves")
+NAMES = sorted(p.stem for p in GRIDS.glob("*.toml") if p.stem.startswith((*CLAIMS, *ELSE)))
 DOCS = Path(__file__).parents[1] / "docs" / "claims.md"
 
 
@@ -117,6 +118,20 @@ def test_the_factorial_crosses_loss_score_and_m() -> None:
     assert set(arms.values()) == {2 * 2 * 2}  # rates x factors or L2, seeds
 
 
+def test_curves_leave_what_is_tuned_one_at_a_time(real_data: Path) -> None:
+    asked = find_grid("curves-movielens")
+    varied = {"epochs", "batch_size", "n_negatives"}
+    tuned = asked.model_copy(update={"set": {}, "override": [], "exclude": []})
+    middle = {cell.loss: cell.flat() for cell in expand(tuned, real_data) if cell.seed == 0}
+    for cell in expand(asked, real_data):
+        flat, own = cell.flat(), middle[cell.loss]
+        apart = {key for key in own if key != "seed" and flat[key] != own[key]}
+        assert len(apart & varied) <= 1
+        if apart - varied:  # another batch takes another rate, half or twice as high
+            assert "batch_size" in apart and apart - varied == {"lr"}
+            assert flat["lr"] / own["lr"] in (pytest.approx(0.5), pytest.approx(2))
+
+
 def test_exclusions_take_lists() -> None:
     asked = grid(
         losses=["sl"],
@@ -166,5 +181,5 @@ def test_the_page_speaks_of_grids_and_tables_that_there_are() -> None:
                 assert words[words.index(option) + 1] in known
     rows = re.findall(r"^\| (.*?) \| (.*?) \|", text, re.M)[2:]
     named = {name for row in rows for name in re.findall(r"`(\w[\w-]*)`", row[0])}
-    assert named == {*CLAIMS, "contrasts-movielens"}
+    assert named == {*CLAIMS, "contrasts-movielens", "curves-movielens"}
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row[1])} <= set(TABLES)

@@ -174,7 +174,8 @@ def quick(command: Command) -> list[str]:
     """Return the command at a size for a test: two epochs, few cells, few synthetic data."""
     words = command.words
     if words[1] == "train":
-        words = [*words, "--set", "epochs=2"]  # the last of several counts
+        if {"--loss", "--grid"} & set(words):  # references take no epochs
+            words = [*words, "--set", "epochs=2"]  # the last of several counts
         if words[3].endswith("-synthetic"):  # grids of hundreds of cells
             words += ["--limit", "8"]
         if not {"--dataset", "--grid"} & set(words):

@@ -154,6 +154,18 @@ def test_the_id_moves_with_what_is_measured_and_only_with_that(tmp_path: Path) -
             {"override": [{"when": {"backbone": "mff"}, "set": {"tau": 0.2}}]},
             "override: no backbone named 'mff'; did you mean 'mf'",
         ),
+        ({"override": [{"when": {}, "set": {"scale": 5.0}}]}, "has a 'scale'"),
+        (
+            {
+                "losses": ["sl", "directau"],
+                "override": [{"when": {"loss": "directau"}, "set": {"n_negatives": 5}}],
+            },
+            "has a 'n_negatives'",
+        ),
+        (
+            {"losses": [], "references": ["ease"], "override": [{"when": {}, "set": {"lr": 0.1}}]},
+            "has a 'lr'; known: lam",
+        ),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_with_the_mend(
@@ -170,6 +182,9 @@ def test_a_part_of_a_grid_may_lack_what_its_rules_are_for() -> None:
     }
     assert len(expand(grid(losses=["sl", "bsl"], **rules))) == 2
     assert len(expand(grid(losses=["sl"], **rules))) == 1
+    others = {"override": [{"when": {"backbone": "lightgcn"}, "set": {"lr": 0.1}}]}
+    references = {"losses": [], "references": ["ease"]}
+    assert len(expand(grid(**references, set={"epochs": 3}, **others))) == 1
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,12 @@ def _check_keys(
     for rule in grid.override:
         named = _listed(rule.when.get("loss", [plugin.name for plugin in here]))
         fit = [plugin for plugin in here if plugin.name in named or plugin in backbones]
-        asked.append(("override", rule.set, _settings(fit + _meant(rule.when))))
+        fit += _meant(rule.when)
+        known = _settings(fit)
+        if rule.when.keys() <= {"loss"}:  # a grid asked for in part may lack what others are for
+            trained = [plugin for plugin in fit if plugin in losses or plugin.name in LOSSES]
+            known -= TrainSettings.model_fields.keys() - set().union(*map(_of_training, trained))
+        asked.append(("override", rule.set, known))
     for where, keys, known in asked:
         for key in keys:
             if key not in known:
@@ -153,6 +158,11 @@ def _meant(rule: Mapping[Any, Any]) -> list[Plugin]:
 
 def _settings(plugins: list[Plugin]) -> set[str]:
     return set(TrainSettings.model_fields).union(*(plugin.parameters() for plugin in plugins))
+
+
+def _of_training(loss: Plugin) -> set[str]:
+    """Return the training settings that act on a loss."""
+    return TrainSettings.model_fields.keys() - _loss_defaults(loss)[1]
 
 
 def _check_rules(
@@ -218,8 +228,8 @@ def _trained(
     loss: Plugin,
     noise: Noise,
 ) -> Iterator[Cell]:
-    defaults, lacking = _loss_defaults(loss)
-    known = {*TrainSettings.model_fields, *loss.parameters(), *backbone.parameters()} - lacking
+    defaults, _ = _loss_defaults(loss)
+    known = {*_of_training(loss), *loss.parameters(), *backbone.parameters()}
     where = f"grid '{grid.name}', {loss.name} on {backbone.name}"
     names = _names(data, backbone.name, loss.name, noise)
     for chosen, seed, origin in _choices(grid, presets, names, known):
