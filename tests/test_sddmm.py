@@ -167,6 +167,18 @@ def test_draws_are_uniform_grouped_and_a_function_of_key_and_row() -> None:
     assert not torch.equal(other.items[:, 1:], index.items[:10, 1:])
 
 
+@pytest.mark.parametrize("n_items", [15, 9_000, 200_000, 2**31 - 1])
+def test_draws_lie_in_the_block_that_they_are_listed_in(n_items: int) -> None:
+    index, _ = draw(50, n_items, 0, 700, key=5)
+    block, n_blocks = item_block(n_items), index.offsets.shape[1] - 1
+    assert n_blocks <= 256
+    assert block <= 512 or n_blocks > 250  # larger ones only where these would be too many
+    per_row = np.diff(index.offsets.numpy(), axis=1)
+    listed = np.concatenate([np.repeat(np.arange(n_blocks), counts) for counts in per_row])
+    assert (index.items.numpy().ravel() // block == listed).all()
+    assert index.items.min() >= 0 and index.items.max() < n_items
+
+
 @pytest.mark.parametrize("n_neg", [5, 400])
 def test_the_rows_that_an_index_names_do_for_the_table(n_neg: int) -> None:
     """The same bits from them alone, forward and backward."""

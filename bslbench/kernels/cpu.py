@@ -85,9 +85,9 @@ def group_row(
     The other arguments are those of `draw_grouped`.
     """
     n_blocks = offsets.shape[1] - 1
-    # item // block as a multiplication: exact for blocks of min(2048, ceil(I / 16)) and any int32.
-    shift = np.uint64(43)
-    inverse = np.uint64(((1 << 43) + block - 1) // block)
+    # item // block as a multiplication: exact, and below 2^63, for any int32 in at most 256 blocks.
+    shift = np.uint64(54)
+    inverse = np.uint64(((1 << 54) + block - 1) // block)
     homes = np.empty(len(drawn), np.uint32)
     for j in range(len(drawn)):
         homes[j] = (np.uint64(np.uint32(drawn[j])) * inverse) >> shift

@@ -14,8 +14,12 @@ from bslbench.kernels.cpu_sddmm import EPS, Scale, kernels
 
 
 def item_block(n_items: int) -> int:
-    """Return the number of item rows of one block, a constant of the protocol."""
-    return min(2048, -(-n_items // 16))
+    """Return the number of item rows of one block, a constant of the protocol.
+
+    A quarter of a core's cache or less up to 256 numbers a row, in 16 to 256 blocks: a thread has
+    several to take, and what a row's visits to them cost stays small.
+    """
+    return min(-(-n_items // 16), max(512, -(-n_items // 256)))
 
 
 def item_bounds(n_items: int) -> Tensor:
