@@ -17,6 +17,7 @@ from tests.fixtures import Command
 from tests.test_engine import SMALL, grid
 
 CLAIMS = ("robustness", "temperature", "fairness", "ablation", "factorial", "dimension", "full")
+CURVES = ("curves-epochs-movielens", "curves-negatives-movielens", "curves-batch-movielens")
 ELSE = ("contrasts", "curves")
 NAMES = sorted(p.stem for p in GRIDS.glob("*.toml") if p.stem.startswith((*CLAIMS, *ELSE)))
 DOCS = Path(__file__).parents[1] / "docs" / "claims.md"
@@ -118,18 +119,22 @@ def test_the_factorial_crosses_loss_score_and_m() -> None:
     assert set(arms.values()) == {2 * 2 * 2}  # rates x factors or L2, seeds
 
 
-def test_curves_leave_what_is_tuned_one_at_a_time(real_data: Path) -> None:
-    asked = find_grid("curves-movielens")
-    varied = {"epochs", "batch_size", "n_negatives"}
-    tuned = asked.model_copy(update={"set": {}, "override": [], "exclude": []})
-    middle = {cell.loss: cell.flat() for cell in expand(tuned, real_data) if cell.seed == 0}
+@pytest.mark.parametrize(
+    ("name", "field", "wanted"),
+    [*zip(CURVES, ("epochs", "n_negatives", "batch_size"), ([1], [1], [0.5, 1, 2]), strict=True)],
+)
+def test_curves_vary_one_setting_of_what_is_tuned(
+    name: str, field: str, wanted: list[float], real_data: Path
+) -> None:
+    asked = find_grid(name)
+    tuned = expand(asked.model_copy(update={"set": {}, "override": []}), real_data)
+    middle = {cell.loss: cell.flat() for cell in tuned}
+    rates = defaultdict(set)
     for cell in expand(asked, real_data):
         flat, own = cell.flat(), middle[cell.loss]
-        apart = {key for key in own if key != "seed" and flat[key] != own[key]}
-        assert len(apart & varied) <= 1
-        if apart - varied:  # another batch takes another rate, half or twice as high
-            assert "batch_size" in apart and apart - varied == {"lr"}
-            assert flat["lr"] / own["lr"] in (pytest.approx(0.5), pytest.approx(2))
+        assert {key for key in own if flat[key] != own[key]} <= {field, "lr", "seed"}
+        rates[cell.loss].add(flat["lr"] / own["lr"])
+    assert len(rates) == 6 and all(sorted(own) == pytest.approx(wanted) for own in rates.values())
 
 
 def test_exclusions_take_lists() -> None:
@@ -181,5 +186,5 @@ def test_the_page_speaks_of_grids_and_tables_that_there_are() -> None:
                 assert words[words.index(option) + 1] in known
     rows = re.findall(r"^\| (.*?) \| (.*?) \|", text, re.M)[2:]
     named = {name for row in rows for name in re.findall(r"`(\w[\w-]*)`", row[0])}
-    assert named == {*CLAIMS, "contrasts-movielens", "curves-movielens"}
+    assert named == {*CLAIMS, "contrasts-movielens", *CURVES}
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row[1])} <= set(TABLES)
