@@ -154,17 +154,21 @@ def test_the_id_moves_with_what_is_measured_and_only_with_that(tmp_path: Path) -
             {"override": [{"when": {"backbone": "mff"}, "set": {"tau": 0.2}}]},
             "override: no backbone named 'mff'; did you mean 'mf'",
         ),
-        ({"override": [{"when": {}, "set": {"scale": 5.0}}]}, "has a 'scale'"),
+        (
+            {"override": [{"when": {"loss": "bqr"}, "set": {"n_negatives": 1}}]},
+            "override: no loss named 'bqr'; did you mean 'bpr'",
+        ),
+        ({"override": [{"when": {}, "set": {"scale": 5.0}}]}, "no loss here takes 'scale'"),
         (
             {
                 "losses": ["sl", "directau"],
                 "override": [{"when": {"loss": "directau"}, "set": {"n_negatives": 5}}],
             },
-            "has a 'n_negatives'",
+            "no loss here takes 'n_negatives'",
         ),
         (
             {"losses": [], "references": ["ease"], "override": [{"when": {}, "set": {"lr": 0.1}}]},
-            "has a 'lr'; known: lam",
+            "no loss here takes 'lr'",
         ),
     ],
 )
@@ -185,6 +189,12 @@ def test_a_part_of_a_grid_may_lack_what_its_rules_are_for() -> None:
     others = {"override": [{"when": {"backbone": "lightgcn"}, "set": {"lr": 0.1}}]}
     references = {"losses": [], "references": ["ease"]}
     assert len(expand(grid(**references, set={"epochs": 3}, **others))) == 1
+
+
+def test_a_reference_may_have_a_parameter_that_is_called_as_a_setting() -> None:
+    rule = {"when": {"loss": "ials"}, "set": {"dim": 32}}
+    cells = expand(grid(losses=["sl"], references=["ials"], override=[rule]))
+    assert [cell.flat()["dim"] for cell in cells] == [32, 8]
 
 
 @pytest.mark.parametrize(

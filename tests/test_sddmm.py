@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -167,16 +168,23 @@ def test_draws_are_uniform_grouped_and_a_function_of_key_and_row() -> None:
     assert not torch.equal(other.items[:, 1:], index.items[:10, 1:])
 
 
-@pytest.mark.parametrize("n_items", [15, 9_000, 200_000, 2**31 - 1])
-def test_draws_lie_in_the_block_that_they_are_listed_in(n_items: int) -> None:
-    index, _ = draw(50, n_items, 0, 700, key=5)
-    block, n_blocks = item_block(n_items), index.offsets.shape[1] - 1
-    assert n_blocks <= 256
-    assert block <= 512 or n_blocks > 250  # larger ones only where these would be too many
-    per_row = np.diff(index.offsets.numpy(), axis=1)
-    listed = np.concatenate([np.repeat(np.arange(n_blocks), counts) for counts in per_row])
-    assert (index.items.numpy().ravel() // block == listed).all()
-    assert index.items.min() >= 0 and index.items.max() < n_items
+@pytest.mark.parametrize("n_items", [15, 9_000, 200_000, 2_000_000_000])
+def test_items_lie_in_the_block_that_they_are_listed_in(n_items: int) -> None:
+    """The first and the last item of each, where a division by multiplication would go wrong."""
+    block = item_block(n_items)
+    firsts = np.arange(0, n_items, block)
+    assert len(firsts) <= 256 and (block <= 512 or len(firsts) > 250)
+    edges = np.sort(np.concatenate([firsts, np.minimum(firsts + block, n_items) - 1]))
+    index = np.zeros((1, len(edges)), np.int32)
+    offsets, order = np.zeros((1, len(firsts) + 1), np.int32), np.zeros((1, 0), np.int32)
+    group(edges.astype(np.int32)[::-1].copy(), block, index, offsets, order)
+    assert (offsets[0] == 2 * np.arange(len(firsts) + 1)).all()
+    assert (np.sort(index[0].reshape(-1, 2), axis=1) == edges.reshape(-1, 2)).all()
+
+
+@numba.njit
+def group(drawn: Any, block: int, index: Any, offsets: Any, order: Any) -> None:
+    cpu.group_row(drawn, 0, block, 0, index, offsets, order)
 
 
 @pytest.mark.parametrize("n_neg", [5, 400])

@@ -1,7 +1,7 @@
 """From a grid to its cells: names looked up, axes multiplied, every setting resolved."""
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,8 +64,8 @@ def expand(
     losses = _apart([find(name, LOSSES, "loss") for name in grid.losses])
     backbones = _apart([find(name, BACKBONES, "backbone") for name in grid.backbones])
     references = [_reference(name) for name in grid.references]
-    _check_keys(grid, losses, backbones, references)
     _check_rules(grid, losses, backbones, references, catalog)
+    _check_keys(grid, losses, backbones, references)
     if grid.selection == "test" and any(noise.labels == "same" for noise in grid.noises()):
         raise ConfigError(f"grid '{grid.name}': valid_noise acts on selection = \"valid\" only")
     presets = find_presets(grid.presets, losses + backbones)
@@ -135,18 +135,21 @@ def _check_keys(
         named = _listed(rule.when.get("loss", [plugin.name for plugin in here]))
         fit = [plugin for plugin in here if plugin.name in named or plugin in backbones]
         fit += _meant(rule.when)
-        known = _settings(fit)
-        if rule.when.keys() <= {"loss"}:  # a grid asked for in part may lack what others are for
-            trained = [plugin for plugin in fit if plugin in losses or plugin.name in LOSSES]
-            known -= TrainSettings.model_fields.keys() - set().union(*map(_of_training, trained))
-        asked.append(("override", rule.set, known))
+        training = set(TrainSettings.model_fields)
+        if rule.when.keys() <= {"loss"}:  # of other cells a grid asked for in part may have none
+            trained = (plugin for plugin in fit if plugin in losses or plugin.name in LOSSES)
+            training = set().union(*map(_of_training, trained))
+        asked.append(("override", rule.set, _settings(fit, training)))
     for where, keys, known in asked:
         for key in keys:
-            if key not in known:
-                raise ConfigError(
-                    f"grid '{grid.name}': {where}: no loss, backbone, reference or training "
-                    f"setting here has a '{key}'{suggest(key, known)}"
-                )
+            if key in known:
+                continue
+            if key in TrainSettings.model_fields:
+                raise ConfigError(f"grid '{grid.name}': {where}: no loss here takes '{key}'")
+            raise ConfigError(
+                f"grid '{grid.name}': {where}: no loss, backbone, reference or training "
+                f"setting here has a '{key}'{suggest(key, known)}"
+            )
 
 
 def _meant(rule: Mapping[Any, Any]) -> list[Plugin]:
@@ -156,8 +159,10 @@ def _meant(rule: Mapping[Any, Any]) -> list[Plugin]:
     return [Plugin(name, ours[name]) for name in names if name in ours]
 
 
-def _settings(plugins: list[Plugin]) -> set[str]:
-    return set(TrainSettings.model_fields).union(*(plugin.parameters() for plugin in plugins))
+def _settings(
+    plugins: list[Plugin], training: Iterable[str] = TrainSettings.model_fields
+) -> set[str]:
+    return set(training).union(*(plugin.parameters() for plugin in plugins))
 
 
 def _of_training(loss: Plugin) -> set[str]:

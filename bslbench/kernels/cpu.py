@@ -85,7 +85,8 @@ def group_row(
     The other arguments are those of `draw_grouped`.
     """
     n_blocks = offsets.shape[1] - 1
-    # item // block as a multiplication: exact, and below 2^63, for any int32 in at most 256 blocks.
+    # item // block as a multiplication: exact for any int32, and below 2^63, as `item_block` gives
+    # blocks of up to 2^23 items and up to 256 of them.
     shift = np.uint64(54)
     inverse = np.uint64(((1 << 54) + block - 1) // block)
     homes = np.empty(len(drawn), np.uint32)

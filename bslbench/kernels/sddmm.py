@@ -14,10 +14,10 @@ from bslbench.kernels.cpu_sddmm import EPS, Scale, kernels
 
 
 def item_block(n_items: int) -> int:
-    """Return the number of item rows of one block, a constant of the protocol.
+    """Return the number of item rows of one block: for each catalog one, whatever the machine.
 
-    A quarter of a core's cache or less up to 256 numbers a row, in 16 to 256 blocks: a thread has
-    several to take, and what a row's visits to them cost stays small.
+    With 64 numbers a row 512 of them are an eighth of a MiB, which leaves a core's cache room for
+    users; of more than 256 blocks a row's visits would cost more than its negatives.
     """
     return min(-(-n_items // 16), max(512, -(-n_items // 256)))
 
