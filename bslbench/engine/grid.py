@@ -136,9 +136,9 @@ def _check_keys(
         fit = [plugin for plugin in here if plugin.name in named or plugin in backbones]
         fit += _meant(rule.when)
         training = set(TrainSettings.model_fields)
-        if rule.when.keys() <= {"loss"}:  # of other cells a grid asked for in part may have none
+        if rule.when.keys() <= {"loss"}:  # one for a backbone may be for losses left out here
             trained = (plugin for plugin in fit if plugin in losses or plugin.name in LOSSES)
-            training = set().union(*map(_of_training, trained))
+            training = set().union(*(_loss_defaults(loss)[1] for loss in trained))
         asked.append(("override", rule.set, _settings(fit, training)))
     for where, keys, known in asked:
         for key in keys:
@@ -163,11 +163,6 @@ def _settings(
     plugins: list[Plugin], training: Iterable[str] = TrainSettings.model_fields
 ) -> set[str]:
     return set(training).union(*(plugin.parameters() for plugin in plugins))
-
-
-def _of_training(loss: Plugin) -> set[str]:
-    """Return the training settings that act on a loss."""
-    return TrainSettings.model_fields.keys() - _loss_defaults(loss)[1]
 
 
 def _check_rules(
@@ -233,8 +228,8 @@ def _trained(
     loss: Plugin,
     noise: Noise,
 ) -> Iterator[Cell]:
-    defaults, _ = _loss_defaults(loss)
-    known = {*_of_training(loss), *loss.parameters(), *backbone.parameters()}
+    defaults, acting = _loss_defaults(loss)
+    known = {*acting, *loss.parameters(), *backbone.parameters()}
     where = f"grid '{grid.name}', {loss.name} on {backbone.name}"
     names = _names(data, backbone.name, loss.name, noise)
     for chosen, seed, origin in _choices(grid, presets, names, known):
@@ -321,7 +316,7 @@ def _choices(
 
 
 def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:
-    """Return the training settings that the loss decides, and those that it does not have."""
+    """Return the training settings that the loss decides, and the names of all that act on it."""
     for need in declared(loss.cls, "needs"):
         if need not in NEEDS:
             raise ConfigError(f"{loss.place}: needs: no '{need}'{suggest(str(need), NEEDS)}")
@@ -334,7 +329,7 @@ def _loss_defaults(loss: Plugin) -> tuple[dict[str, Any], set[str]]:
     if "negatives" not in declared(loss.cls, "needs"):
         defaults |= {"sampler": "none", "n_negatives": 0}
         lacking |= {"sampler", "n_negatives", "l2_negatives", "logq"}
-    return defaults, lacking
+    return defaults, TrainSettings.model_fields.keys() - lacking
 
 
 def _sensible(

@@ -17,7 +17,7 @@ def item_block(n_items: int) -> int:
     """Return the number of item rows of one block: for each catalog one, whatever the machine.
 
     With 64 numbers a row 512 of them are an eighth of a MiB, which leaves a core's cache room for
-    users; of more than 256 blocks a row's visits would cost more than its negatives.
+    users; more than 256 blocks would cost a row with few negatives more than these do.
     """
     return min(-(-n_items // 16), max(512, -(-n_items // 256)))
 
