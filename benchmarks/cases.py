@@ -110,18 +110,17 @@ def mf(world: World, sampler: str, l2: float, optimizer: str = "adam") -> Case:
         meter.end()
 
     scores = n_rows * (n_rows if sampler == "in_batch" else n_neg)
-    n_touched = data.n_users + data.n_items
-    if optimizer == "adam_lazy":
-        n_touched = n_rows + (data.n_items if sampler == "own" else n_rows + n_neg)
-    parameters = n_touched * world.dim
-    # Three products over the scores. Adam reads parameter, gradient and two moments and writes
-    # three of them; the gradient is written once; scores are written and read, and so are their
-    # gradients.
+    # Rows that have a gradient, and those that Adam moves.
+    n_named = n_rows + {"own": data.n_items, "pool": n_rows + n_neg, "in_batch": n_rows}[sampler]
+    n_moved = n_named if optimizer == "adam_lazy" else data.n_users + data.n_items
+    parameters = 6 * n_moved + 2 * n_named
+    # Three products over the scores. Adam reads and writes parameter and two moments; gradients are
+    # written and read once, and so are scores and their gradients.
     return Case(
         training(data, settings, SL(tau=0.11), world.device),
         plain_step,
         flops=3 * 2 * scores * world.dim,
-        traffic=4 * (8 * parameters + 4 * scores),
+        traffic=4 * (parameters * world.dim + 4 * scores),
     )
 
 

@@ -68,7 +68,7 @@ def _on_intel() -> bool:
 if _on_intel():
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 __all__ = [
     "BC",

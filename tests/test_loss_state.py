@@ -30,6 +30,7 @@ from bslbench.losses import (
     Talos,
 )
 from bslbench.losses.topk import kth_scores
+from bslbench.optimisers import Adam
 from bslbench.training import Interrupted, train
 from tests.fixtures import tiny
 
@@ -47,19 +48,20 @@ def info(n_users: int = 3, n_items: int = 50, **more: Any) -> Setup:
 
 
 def trained(loss: Loss, steps: int = 10**9, **settings: Any) -> tuple[MF, list[list[float]]]:
-    """Train on tiny data; return the model and the rates of Adam's groups at each step."""
+    """Train on tiny data; return the model and Adam's rates at each step, those apart last."""
     data, rates, count = tiny(), [], itertools.count(1)
     model = MF(data, 8, torch.Generator().manual_seed(0))
     sampler = "own" if "negatives" in loss.needs else "none"
     base = {"n_negatives": 20, "sampler": sampler, "score_train": loss.score, "batch_size": 100}
-    adam_step = torch.optim.Adam.step
+    adam_step = Adam.step
 
-    def spy(self: torch.optim.Adam) -> None:
-        rates.append([group["lr"] for group in self.param_groups])
-        adam_step(self)
+    def spy(self: Adam, rate: float) -> None:
+        adam_step(self, rate)
+        apart = self.others.param_groups[1:] if self.others else []
+        rates.append([rate, *(group["lr"] for group in apart)])
 
     with pytest.MonkeyPatch.context() as patch, suppress(Interrupted):
-        patch.setattr(torch.optim.Adam, "step", spy)
+        patch.setattr(Adam, "step", spy)
         train(
             TrainSettings.model_validate(base | settings),
             data,

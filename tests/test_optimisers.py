@@ -1,6 +1,6 @@
-"""Lazy Adam against the dense one."""
+"""Adam, of every row and lazy, against torch's in float64 and against each other."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from bslbench.engine.grid import expand
 from bslbench.errors import ConfigError
 from bslbench.kernels.cpu_adam import MOST
 from bslbench.losses import SL
-from bslbench.optimisers import Adam, LazyAdam
+from bslbench.optimisers import BETAS, EPS, Adam, optimiser_for
 from bslbench.sampling.own import reads_few
 from bslbench.training import Interrupted, train
 from tests.fixtures import tiny
@@ -59,44 +59,101 @@ def settings_of(optimizer: str, sampler: str, data: Interactions) -> TrainSettin
     )  # type: ignore[arg-type]
 
 
+def torch_adam(table: nn.Parameter) -> torch.optim.Adam:
+    return torch.optim.Adam([table], betas=BETAS, eps=EPS)
+
+
+def sparse(rows: torch.Tensor, values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return torch.sparse_coo_tensor(rows[None], values, like.shape, check_invariants=True)
+
+
+@pytest.mark.parametrize("dim", [1, 23, 64])
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("kind", ["dense", "sparse", "either"])
+def test_tables_go_where_torch_has_them(dim: int, lazy: bool, kind: str) -> None:
+    draws = torch.Generator().manual_seed(dim)
+    start = torch.randn(40, dim, generator=draws)
+    table, wanted = nn.Parameter(start.clone()), nn.Parameter(start.double())
+    ours, theirs = Adam([table], lazy=lazy), torch_adam(wanted)
+    for t in range(60):
+        rate = 0.1 / (t + 1)
+        rows = torch.randint(0, 30, (9,), generator=draws)  # some twice, ten never
+        values = torch.randn(9, dim, generator=draws)
+        dense = torch.zeros_like(table).index_add_(0, rows, values)
+        as_dense = kind == "dense" or (kind == "either" and t % 3 == 0)
+        ours.catch_up(None if as_dense else rows)
+        table.grad = dense if as_dense else sparse(rows, values, table)
+        wanted.grad = dense.double()
+        theirs.param_groups[0]["lr"] = rate
+        ours.step(rate)
+        theirs.step()
+        if not lazy:
+            torch.testing.assert_close(table.double(), wanted, rtol=1e-5, atol=1e-6)
+    ours.settle()
+    torch.testing.assert_close(table.double(), wanted, rtol=1e-5, atol=1e-6)
+    if kind != "dense":
+        assert torch.equal(table[30:], start[30:])
+
+
 @pytest.mark.parametrize("gap", [1, 7, MOST, MOST + 1, 1000])
 def test_a_row_left_alone_for_long_is_where_dense_adam_has_it(gap: int) -> None:
     draws = torch.Generator().manual_seed(gap)
     start = torch.randn(5, 23, generator=draws)
     dense, lazy = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    one, other = Adam([dense]), LazyAdam([lazy], [])
+    one, other = torch_adam(dense), Adam([lazy], lazy=True)
     rows = torch.tensor([3, 1, 3])
     for t in range(gap + 2):
         named = rows if t in (0, gap + 1) else rows[:0]
         values = torch.randn(len(named), 23, generator=draws)
         dense.grad = torch.zeros_like(dense).index_add_(0, named, values)
         other.catch_up(named)
-        lazy.grad = torch.sparse_coo_tensor(named[None], values, lazy.shape, check_invariants=True)
-        one.step(0.1 / (t + 1))
+        lazy.grad = sparse(named, values, lazy)
+        one.param_groups[0]["lr"] = 0.1 / (t + 1)
+        one.step()
         other.step(0.1 / (t + 1))
     other.settle()
     torch.testing.assert_close(lazy, dense, rtol=1e-6, atol=1e-7)
     assert torch.equal(lazy[[0, 2, 4]], start[[0, 2, 4]])
 
 
-def test_steps_without_a_gradient_do_not_count() -> None:
-    dense, lazy = (nn.Parameter(torch.ones(4, 3)) for _ in range(2))
-    one, other = Adam([dense]), LazyAdam([lazy], [])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_steps_without_a_gradient_do_not_count(lazy: bool) -> None:
+    tables = [nn.Parameter(torch.ones(4, 3)) for _ in range(2)]
+    adam = Adam(tables, lazy=lazy)
     for t in range(1000):
-        if t >= 990:
-            dense.grad = torch.ones(4, 3)
-            rows = torch.arange(4)[None]
-            lazy.grad = torch.sparse_coo_tensor(rows, dense.grad, lazy.shape, check_invariants=True)
-        one.step(0.01)
-        other.step(0.01)
-    torch.testing.assert_close(lazy, dense, rtol=1e-6, atol=1e-7)
-    assert torch.allclose(dense, torch.tensor(0.9))
+        tables[0].grad = torch.ones(4, 3)
+        tables[1].grad = torch.ones(4, 3) if t >= 990 else None
+        adam.step(0.01)
+        if t == 9:
+            early = tables[0].detach().clone()
+    assert torch.equal(tables[1], early) and torch.allclose(early, torch.tensor(0.9))
 
 
-def test_cut_off_anywhere_it_ends_in_the_same_bytes() -> None:
+def test_what_is_no_table_of_embeddings_is_left_to_torch() -> None:
+    class Own(MF):
+        def __init__(self, data: Interactions, dim: int, generator: torch.Generator) -> None:
+            self.__dict__["sparse"] = True
+            super().__init__(data, dim, generator)
+            self.bias, self.wide = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(8, 9))
+
+        row_wise = False
+
+    model = Own(tiny(), 8, torch.Generator().manual_seed(0))
+    adam = optimiser_for(TrainSettings(dim=8), model, SL())
+    assert [table.parameter for table in adam.tables] == [model.users, model.items]
+    assert adam.others is not None
+    assert adam.others.param_groups[0]["params"] == [model.bias, model.wide]
+    assert model.sparse, "an attribute of the name is its own affair"
+    assert not optimiser_for(TrainSettings(dim=8), model.double(), SL()).tables
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adam_lazy"])
+def test_cut_off_anywhere_it_ends_in_the_same_bytes(
+    optimizer: Literal["adam", "adam_lazy"],
+) -> None:
     data = tiny()
     settings = TrainSettings(
-        optimizer="adam_lazy", sampler="pool", epochs=3, batch_size=16, n_negatives=9, dim=8
+        optimizer=optimizer, sampler="pool", epochs=3, batch_size=16, n_negatives=9, dim=8
     )
     ends = []
     for cuts in ((), (5, 30)):

@@ -104,20 +104,24 @@ from tests.test_sddmm import draw
 from bslbench.kernels import cpu_als
 from bslbench.kernels.log_sum_exp import log_sum_exp
 from bslbench.kernels.sddmm import sddmm
-from bslbench.optimisers import LazyAdam
+from bslbench.optimisers import Adam
 draws = torch.Generator().manual_seed(3)
 tables = [nn.Parameter(torch.randn(n, 50, generator=draws)) for n in (64, 1000)]
 index, _ = draw(64, 1000, 2, 100)
 scores = torch.cat(sddmm(*tables, index, cosine=True)[:2], 1)
 log_sum_exp(scores, 0.1).sum().backward()
 parts = [scores.detach(), *(table.grad for table in tables)]
-table = nn.Parameter(torch.randn(64, 50, generator=draws))
-adam, rows = LazyAdam([table], []), torch.tensor([3, 9, 3])
-for part in torch.randn(3, 3, 50, generator=draws):
-    adam.catch_up(rows)
-    table.grad = torch.sparse_coo_tensor(rows[None], part, table.shape, check_invariants=True)
+rows = torch.tensor([3, 9, 3])
+for lazy in (True, False):
+    table = nn.Parameter(torch.randn(64, 50, generator=draws))
+    adam = Adam([table], lazy=lazy)
+    for part in torch.randn(3, 3, 50, generator=draws):
+        adam.catch_up(rows)
+        table.grad = torch.sparse_coo_tensor(rows[None], part, table.shape, check_invariants=True)
+        adam.step(0.1)
+    table.grad = torch.randn(64, 50, generator=draws)
     adam.step(0.1)
-parts.append(table.detach())
+    parts.append(table.detach())
 fixed, solved = (torch.randn(30, 50, generator=draws) for _ in range(2))
 gram = torch.from_numpy(cpu_als.gram(fixed.numpy())).float()
 listed = np.arange(31), np.arange(30, dtype=np.int32), fixed.numpy(), gram.numpy()

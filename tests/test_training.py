@@ -16,6 +16,7 @@ from bslbench.config import TrainSettings
 from bslbench.errors import RunFailed
 from bslbench.losses import LOSSES, SL
 from bslbench.losses.base import as_loss
+from bslbench.optimisers import Adam
 from bslbench.training import Interrupted, Progress, train
 from tests.fixtures import checkerboard, tiny
 
@@ -99,14 +100,14 @@ def test_stops_after_patience_and_keeps_the_best_weights() -> None:
 def test_a_linear_schedule_decays_to_zero_and_never_stops_early() -> None:
     settings, model = make(epochs=6, patience=0, lr_schedule="linear", batch_size=100, lr=0.5)
     rates: list[float] = []
-    step = torch.optim.Adam.step
+    step = Adam.step
 
-    def spy(self: torch.optim.Adam) -> None:
-        rates.append(self.param_groups[0]["lr"])
-        step(self)
+    def spy(self: Adam, rate: float) -> None:
+        rates.append(rate)
+        step(self, rate)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.Adam, "step", spy)
+        patch.setattr(Adam, "step", spy)
         progress = train(settings, tiny(), model, SL(), seed=0, evaluate=recalls(0.1))
     assert progress.epoch == 6
     assert rates == pytest.approx([0.5 * (1 - t / 18) for t in range(18)])

@@ -1,4 +1,4 @@
-"""Adam for rows that few steps touch: what a step would do to the others is done when needed.
+"""Adam for tables, and for rows that few steps touch: the others' steps are taken when needed.
 
 Without a gradient Adam's update is a known sequence, so a row is brought up to date before it is
 next read, by replaying the steps it missed with their own rates.
@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, I32, jit_alone, jit_in_order
+from bslbench.kernels.cpu import F32, I32, inline, jit_alone, jit_in_order
 from bslbench.kernels.cpu_rows import (
     add_scaled,
     filled,
@@ -37,15 +37,30 @@ FADE2 = (0.999 ** (np.arange(MOST + 1) / 2)).astype(np.float32)
 class Kernels(NamedTuple):
     """The kernels for rows of one length.
 
-    Shared parameters: `rows`, distinct ids, [n] int32; `table`, `m`, `v`, parameters and moments
-    [N, d], changed in place; `last`, the number of steps each row has taken, [N] int64, changed in
-    place.
+    Shared parameters: `rows`, distinct ids, [n] int32; `size` and `scale`, rate / (1 - beta1^t) and
+    1 / sqrt(1 - beta2^t) of step t = `n_steps`; `table`, `m`, `v`, parameters and moments [N, d],
+    changed in place; `last`, the number of steps each row has taken, [N] int64, changed in place.
     """
 
     catch_up: Any
     """(rows, n_steps, sizes, roots, table, m, v, last)."""
     update: Any
-    """(rows, starts, order, grad, n_steps, size, scale, table, m, v, last)."""
+    """(rows, starts, order, grad [B, d], n_steps, size, scale, table, m, v, last)."""
+    update_all: Any
+    """(grad [N, d], n_steps, size, scale, table, m, v, last)."""
+
+
+@inline
+def moments(mean: Any, square: Any, grad: Any) -> Any:
+    """Return a row's two moments after a step with this gradient."""
+    mean = add_scaled(times(mean, BETA1), REST1, grad)
+    return mean, add_scaled(times(square, BETA2), REST2, times(grad, grad))
+
+
+@inline
+def direction(mean: Any, square: Any, scale: Any, floor: Any) -> Any:
+    """Return ``mean / (EPS + scale sqrt(square))``; `floor` is a row of EPS."""
+    return quotient(mean, add_scaled(floor, np.float32(scale), root(square)))
 
 
 @lru_cache
@@ -94,24 +109,35 @@ def kernels(dim: int) -> Kernels:
         """Take step `n_steps` on `rows`, which have taken all steps before it.
 
         Row r's gradient is the sum of ``grad[order[starts[r]]]`` up to ``grad[order[starts[r + 1] -
-        1]]``, in this order; `grad` [B, d]; `size` and `scale` are rate / (1 - beta1^t) and
-        1 / sqrt(1 - beta2^t).
+        1]]``, in this order.
         """
         for r in numba.prange(len(rows)):
             i = np.uint64(rows[r])
             total = filled(np.float32(0), dim)
             for c in range(starts[r], starts[r + 1]):
                 total = add_scaled(total, np.float32(1), load(grad, np.uint64(order[c]), dim))
-            mean = add_scaled(times(load(m, i, dim), BETA1), REST1, total)
-            square = add_scaled(times(load(v, i, dim), BETA2), REST2, times(total, total))
-            below = add_scaled(filled(EPS, dim), np.float32(scale), root(square))
-            moved = quotient(mean, below)
-            store(table, i, add_scaled(load(table, i, dim), -np.float32(size), moved))
+            mean, square = moments(load(m, i, dim), load(v, i, dim), total)
+            way = direction(mean, square, scale, filled(EPS, dim))
+            store(table, i, add_scaled(load(table, i, dim), -np.float32(size), way))
             store(m, i, mean)
             store(v, i, square)
             last[i] = n_steps
 
-    return Kernels(catch_up, update)
+    @jit_in_order
+    def update_all(
+        grad: F32, n_steps: int, size: float, scale: float, table: F32, m: F32, v: F32, last: I64
+    ) -> None:
+        """Take step `n_steps` on all rows, each along its own row of `grad`."""
+        for r in numba.prange(len(table)):
+            i = np.uint64(r)
+            mean, square = moments(load(m, i, dim), load(v, i, dim), load(grad, i, dim))
+            way = direction(mean, square, scale, filled(EPS, dim))
+            store(table, i, add_scaled(load(table, i, dim), -np.float32(size), way))
+            store(m, i, mean)
+            store(v, i, square)
+            last[i] = n_steps
+
+    return Kernels(catch_up, update, update_all)
 
 
 @jit_alone
