@@ -45,6 +45,13 @@ def test_mean_and_sample_deviation_over_seeds(tmp_path):
     assert (found["mse"].value, found["mse"].sd) == (0.3, None)
 
 
+def test_settings_stand_by_their_size_within_a_loss(tmp_path):
+    asked = [(loss, epochs) for loss in ("sl", "bpr") for epochs in (16, 8, 100)]
+    write(tmp_path, [(cell(loss, epochs=e), {"Recall@20": 0.1}) for loss, e in asked])
+    wanted = [f"{loss} epochs={e}" for loss in ("bpr", "sl") for e in (8, 16, 100)]
+    assert texts(main_table(tmp_path, "trial", ["Recall@20"]), "loss", "settings") == wanted
+
+
 def test_only_ungrouped_values_of_the_test_split_count(tmp_path):
     write(tmp_path, seeds([0.1, 0.2], "sl"))
     table = main_table(tmp_path, "trial", ["NDCG@20"])

@@ -36,12 +36,33 @@ def mean_entry(values: Mapping[int, float]) -> Entry:
 
 
 def in_order(keys: Iterable[Key]) -> list[Key]:
-    """Return different keys: references first, then by backbone and by level of noise."""
+    """Return different keys: references first, by backbone, level of noise, loss and settings."""
     different = dict.fromkeys(keys)
     noises = list(dict.fromkeys(key.noise for key in different))
+    losses = list(dict.fromkeys(key.loss for key in different))
     return sorted(
-        different, key=lambda k: (k.backbone != REFERENCE, k.backbone, noises.index(k.noise))
+        different,
+        key=lambda k: (
+            k.backbone != REFERENCE,
+            k.backbone,
+            noises.index(k.noise),
+            losses.index(k.loss),
+            _by_value(k.settings),
+        ),
     )
+
+
+def _by_value(settings: str) -> list[tuple[str, float, str]]:
+    """Return what settings sort by, such as ``epochs=8 lr=1e-05``: numbers by their size."""
+    pairs = [part.partition("=")[::2] for part in settings.split()]
+    return [(name, _number(value), value) for name, value in pairs]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.inf
 
 
 def key_columns(keys: Iterable[Key]) -> list[Column]:
