@@ -1,5 +1,7 @@
 """Samplers: what is drawn, what is scored, what L2 sums; each against the long way round."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from bslbench.config import TrainSettings
 from bslbench.kernels.dropout import drop
 from bslbench.losses import BSL, SL, FullSoftmax, Loss
 from bslbench.losses.base import as_loss
-from bslbench.sampling import SAMPLERS, Scored
+from bslbench.sampling import SAMPLERS, Scored, own
 from bslbench.sampling.own import stable_sum
 from tests.fixtures import tiny
 
@@ -94,6 +96,33 @@ def test_all_items_are_scored_without_negatives_and_l2_counts_no_more(backbone: 
     torch.testing.assert_close(scored.pos, scored.all_scores.gather(1, items[:, None]))
     plain = SAMPLERS["none"](settings, SL(), data, 0)(made, users, items, 0, 0)
     torch.testing.assert_close(scored.squared, plain.squared)
+
+
+class Named(Everything):
+    """All but the scores of all items, which take the whole table."""
+
+    needs = Everything.needs - {"all_items"}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("l2_negatives", [True, False])
+def test_items_named_come_to_the_same_as_the_whole_table(
+    backbone: str, l2_negatives: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny()
+    settings = TrainSettings(n_negatives=25, l2=1.0, l2_negatives=l2_negatives, dropout=0.3)
+    users, items = torch.tensor([3, 7, 3, 20]), torch.from_numpy(data.train.indices[:4]).long()
+    found = []
+    for most in (0.0, math.inf):
+        monkeypatch.setattr(own, "FEW", most)
+        sampler = own.Own(settings, Named(), data, 0)
+        assert sampler.few == (most > 0)
+        model = BACKBONES[backbone](data, 8, torch.Generator().manual_seed(0))
+        scored = sampler(model, users, items, 2, 5)
+        given = [scored.pos, scored.neg, scored.squared, scored.user_rows, scored.item_rows]
+        sum(part.sin().sum() for part in given if part is not None).backward()  # type: ignore[union-attr]
+        found.append([*given, scored.neg_items, *(p.grad for p in model.parameters())])
+    torch.testing.assert_close(*found)
 
 
 def test_nothing_is_made_that_a_loss_did_not_ask_for() -> None:

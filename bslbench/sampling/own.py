@@ -17,17 +17,7 @@ from bslbench.sampling.base import Sampler, Scored
 from bslbench.seeding import key_of
 
 FEW = 0.5
-"""Items named in a step, repeats counted, over all items: fewer are read row by row."""
-
-
-def reads_few(settings: TrainSettings, loss: Loss, n_items: int) -> bool:
-    """Tell whether a step with own negatives reads no items but those that it names.
-
-    That takes `adam_lazy`, which can leave the others as they are.
-    """
-    if settings.optimizer != "adam_lazy" or "all_items" in loss.needs:
-        return False
-    return are_few(settings.batch_size * (loss.n_pos + settings.n_negatives), n_items)
+"""Items named in a step, repeats counted, over all items: fewer are read by themselves."""
 
 
 def are_few(n_named: int, n_items: int) -> bool:
@@ -47,7 +37,8 @@ class Own(Sampler):
             self.marks = np.zeros((numba.get_num_threads(), data.n_items), np.bool_)
         self.block = item_block(data.n_items)
         self.bounds = item_bounds(data.n_items)
-        self.few = reads_few(settings, loss, data.n_items)
+        n_named = settings.batch_size * (loss.n_pos + settings.n_negatives)
+        self.few = "all_items" not in loss.needs and are_few(n_named, data.n_items)
 
     def __call__(
         self, backbone: Backbone, users: Tensor, items: Tensor, epoch: int, step: int
