@@ -21,6 +21,7 @@ from bslbench.evaluation.metrics import summary
 from bslbench.evaluation.ranking import EmbeddingScorer, rank_all
 from bslbench.kernels.cpu_adam import MOST
 from bslbench.losses import LOSSES, SL, Batch, Loss, Setup
+from bslbench.sampling.own import are_few
 from bslbench.training import Interrupted, train
 
 WARM_UP, STEPS = 3, 10
@@ -111,7 +112,9 @@ def mf(world: World, sampler: str, l2: float, optimizer: str = "adam") -> Case:
 
     scores = n_rows * (n_rows if sampler == "in_batch" else n_neg)
     # Rows that have a gradient, and those that Adam moves.
-    n_named = n_rows + {"own": data.n_items, "pool": n_rows + n_neg, "in_batch": n_rows}[sampler]
+    listed = {"own": n_rows * (1 + n_neg), "pool": n_rows + n_neg, "in_batch": n_rows}[sampler]
+    every = sampler == "own" and not are_few(listed, data.n_items)
+    n_named = n_rows + (data.n_items if every else listed)
     n_moved = n_named if optimizer == "adam_lazy" else data.n_users + data.n_items
     parameters = 6 * n_moved + 2 * n_named
     # Three products over the scores. Adam reads and writes parameter and two moments; gradients are

@@ -142,6 +142,8 @@ class _Table:
         grad = self.parameter.grad
         if grad is None:
             return  # as torch's, which counts no step of what has no gradient
+        if self.lazy and not grad.is_sparse:
+            self.settle()
         if self.n_steps == len(self.sizes):
             self.sizes, self.roots = (np.resize(x, 2 * len(x)) for x in (self.sizes, self.roots))
         t = self.n_steps = self.n_steps + 1
@@ -167,28 +169,51 @@ class _Table:
 def optimiser_for(settings: TrainSettings, backbone: nn.Module, loss: Loss) -> Adam:
     """Return what ``settings.optimizer`` names, over all parameters of a backbone and a loss.
 
+    A backbone that reads single rows gives sparse gradients from here on, until `release`.
+
     Raises
     ------
     ConfigError
-        If the loss has a learning rate for a parameter that it does not have.
+        If the loss has a learning rate for a parameter that it does not have, or the backbone has
+        not the tables that ``adam_lazy`` needs.
     """
+    release(backbone)
     own: Any = backbone
-    if hook := vars(own).pop("lazy_hook", None):  # of an earlier training of this backbone
-        hook.remove()
-    row_wise, lazy = getattr(own, "row_wise", False), settings.optimizer == "adam_lazy"
-    rows_of_dim = [p for p in own.parameters() if p.shape[1:] == (settings.dim,)]
-    tables = [own.users, own.items] if row_wise else rows_of_dim
-    if not all(map(cpu.takes, tables)):
-        tables = []
+    direct = dict(backbone.named_parameters(recurse=False))
+    row_wise = getattr(backbone, "row_wise", False) and {"users", "items"} <= direct.keys()
+    lazy = settings.optimizer == "adam_lazy"
+    if lazy and not row_wise:
+        name = type(backbone).__name__
+        raise ConfigError(f"adam_lazy needs parameters 'users' and 'items': {name} has none")
     if row_wise:
+        tables = [direct["users"], direct["items"]]
+        if not all(map(_is_ours, tables)):
+            tables = []
         own.sparse = bool(tables)
+    else:
+        dim = (settings.dim,)
+        tables = [p for p in backbone.parameters() if p.shape[1:] == dim and _is_ours(p)]
     ours = {id(table) for table in tables}
-    others = [p for p in own.parameters() if id(p) not in ours]
+    others = [p for p in backbone.parameters() if id(p) not in ours]
     shared, apart = _by_rate(loss, settings.lr)
     adam = Adam(tables, [*others, *shared], apart, lazy=lazy)
     if lazy:
         own.lazy_hook = own.register_forward_pre_hook(lambda module, rows: adam.catch_up(*rows))
     return adam
+
+
+def release(backbone: nn.Module) -> None:
+    """Let a backbone be trained by anything: dense gradients, and no rows caught up."""
+    own: Any = backbone
+    if hook := vars(own).pop("lazy_hook", None):
+        hook.remove()
+    if getattr(backbone, "row_wise", False):
+        own.sparse = False
+
+
+def _is_ours(parameter: nn.Parameter) -> bool:
+    """Whether the kernels can work on a parameter; else torch can."""
+    return cpu.takes(parameter) and parameter.is_contiguous()
 
 
 def _by_rate(loss: nn.Module, lr: float) -> tuple[list[nn.Parameter], Apart]:

@@ -17,7 +17,7 @@ from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.errors import RunFailed
 from bslbench.losses.base import Batch, Loss, Setup
-from bslbench.optimisers import optimiser_for
+from bslbench.optimisers import optimiser_for, release
 from bslbench.sampling import SAMPLERS
 from bslbench.seeding import generator, key_of
 
@@ -250,6 +250,7 @@ def train(
         show(now.curve[-1])
         keep(kept())
         started = perf_counter()
+    release(backbone)
     backbone.load_state_dict(best)
     return now
 

@@ -10,16 +10,19 @@ from torch import Tensor
 from benchmarks import plain
 from benchmarks.__main__ import main
 from benchmarks.cases import as_text
+from benchmarks.half import of_rounded
 from benchmarks.report import SEEDS, cells, fabricate
 from bslbench.backbones import MF
 from bslbench.config import TrainSettings
 from bslbench.data.readers import user_lists
 from bslbench.engine.store import Store
+from bslbench.kernels.sddmm import sddmm_reference
 from bslbench.losses import SL, Batch
 from bslbench.report.main_table import main_table
 from bslbench.sampling import SAMPLERS
 
 from .fixtures import tiny
+from .test_sddmm import draw
 
 
 class SLWithItems(SL):
@@ -69,6 +72,23 @@ def test_a_plain_step_moves_the_tables() -> None:
     pairs = torch.arange(5), torch.arange(5)
     plain.stepper(tables, pairs, n_rows=8, n_neg=3, l2=1e-3)()
     assert all((t != b).any() for t, b in zip(tables, before, strict=True))
+
+
+def test_rounded_rows_are_multiplied_and_gradients_pass_to_the_whole_ones() -> None:
+    draws = torch.Generator().manual_seed(0)
+    tables = [torch.randn(n, 23, generator=draws, requires_grad=True) for n in (6, 50)]
+    index, _ = draw(6, 50, 2, 9)
+    found = torch.cat(of_rounded(tables[0], tables[1], index, cosine=False)[:2], 1)
+    rounded = [table.detach().bfloat16().double().requires_grad_() for table in tables]
+    wanted = torch.cat(sddmm_reference(rounded[0], rounded[1], index, cosine=False)[:2], 1)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
+    for scores in (found, wanted):
+        scores.square().sum().backward()
+    for table, other in zip(tables, rounded, strict=True):
+        assert table.grad is not None and other.grad is not None
+        torch.testing.assert_close(table.grad.double(), other.grad, rtol=1e-4, atol=1e-4)
+    exact = torch.cat(sddmm_reference(tables[0], tables[1], index, cosine=False)[:2], 1)
+    assert 1e-4 < (found - exact).abs().max() < 0.2
 
 
 def test_one_round_on_a_tiny_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

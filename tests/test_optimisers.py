@@ -129,22 +129,89 @@ def test_steps_without_a_gradient_do_not_count(lazy: bool) -> None:
     assert torch.equal(tables[1], early) and torch.allclose(early, torch.tensor(0.9))
 
 
-def test_what_is_no_table_of_embeddings_is_left_to_torch() -> None:
-    class Own(MF):
-        def __init__(self, data: Interactions, dim: int, generator: torch.Generator) -> None:
-            self.__dict__["sparse"] = True
-            super().__init__(data, dim, generator)
-            self.bias, self.wide = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(8, 9))
+def test_a_dense_gradient_finds_lazy_rows_where_they_would_be() -> None:
+    start = torch.ones(2, 3)
+    table, wanted = nn.Parameter(start.clone()), nn.Parameter(start.double())
+    ours, theirs = Adam([table], lazy=True), torch_adam(wanted)
+    for t in range(9):
+        row = torch.tensor([t == 0]).long()  # row 1 first, then row 0
+        ours.catch_up(row)
+        wanted.grad = torch.zeros_like(wanted)
+        wanted.grad[row] = 1
+        table.grad = sparse(row, torch.ones(1, 3), table)
+        if t == 8:
+            table.grad, wanted.grad = torch.ones(2, 3), torch.ones_like(wanted)
+        ours.step(0.1)
+        theirs.param_groups[0]["lr"] = 0.1
+        theirs.step()
+    torch.testing.assert_close(table.double(), wanted, rtol=1e-5, atol=1e-6)
 
-        row_wise = False
 
-    model = Own(tiny(), 8, torch.Generator().manual_seed(0))
+def test_the_other_parameters_take_the_same_steps() -> None:
+    draws = torch.Generator().manual_seed(0)
+    start = torch.randn(4, 8, generator=draws)
+    ours = [nn.Parameter(start.clone()) for _ in range(3)]
+    wanted = [nn.Parameter(start.double()) for _ in range(3)]
+    adam = Adam(ours[:1], ours[1:2], [(ours[2], 3.0)])
+    theirs = [torch_adam(parameter) for parameter in wanted]
+    for t in range(20):
+        grad, rate = torch.randn(4, 8, generator=draws), 0.1 / (t + 1)
+        for parameter, other in zip(ours, wanted, strict=True):
+            parameter.grad, other.grad = grad.clone(), grad.double()
+        adam.step(rate)
+        for one, factor in zip(theirs, (1, 1, 3), strict=True):
+            one.param_groups[0]["lr"] = rate * factor
+            one.step()
+    for parameter, other in zip(ours, wanted, strict=True):
+        torch.testing.assert_close(parameter.double(), other, rtol=1e-5, atol=1e-6)
+
+
+class Other(nn.Module):
+    """Tables of other kinds, no single rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sparse = "its own affair"
+        self.users, self.items = (nn.Parameter(torch.zeros(5, 8)) for _ in range(2))
+        self.turned = nn.Parameter(torch.zeros(8, 5).T)
+        self.bias, self.wide = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(8, 9))
+
+
+class Renamed(MF):
+    """Reads single rows of tables that are not called as they should be."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny(), 8, torch.Generator().manual_seed(0))
+        self.embedding = self.users
+        del self.users
+
+
+def test_what_the_kernels_do_not_take_is_left_to_torch() -> None:
+    model = Other()
     adam = optimiser_for(TrainSettings(dim=8), model, SL())
-    assert [table.parameter for table in adam.tables] == [model.users, model.items]
+    assert [id(table.parameter) for table in adam.tables] == [id(model.users), id(model.items)]
     assert adam.others is not None
-    assert adam.others.param_groups[0]["params"] == [model.bias, model.wide]
-    assert model.sparse, "an attribute of the name is its own affair"
+    rest = model.turned, model.bias, model.wide
+    assert list(map(id, adam.others.param_groups[0]["params"])) == list(map(id, rest))
+    assert model.sparse == "its own affair"
     assert not optimiser_for(TrainSettings(dim=8), model.double(), SL()).tables
+    assert len(optimiser_for(TrainSettings(dim=8), Renamed(), SL()).tables) == 2
+
+
+def test_lazy_rows_take_tables_of_their_names() -> None:
+    lazy = TrainSettings(dim=8, optimizer="adam_lazy")
+    with pytest.raises(ConfigError, match="needs parameters 'users' and 'items': Renamed has none"):
+        optimiser_for(lazy, Renamed(), SL())
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adam_lazy"])
+def test_a_trained_backbone_is_anyones(optimizer: Literal["adam", "adam_lazy"]) -> None:
+    data, model = tiny(), MF(tiny(), 8, torch.Generator().manual_seed(0))
+    settings = TrainSettings(optimizer=optimizer, epochs=1, n_negatives=3, dim=8)
+    train(settings, data, model, SL(), seed=0, evaluate=lambda backbone: (0.0, 0.0))
+    model(torch.tensor([1, 2]), torch.tensor([3])).users.sum().backward()
+    torch.optim.Adam(model.parameters()).step()  # refuses sparse gradients
+    assert not model._forward_pre_hooks
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adam_lazy"])

@@ -41,7 +41,7 @@ class Backbone(nn.Module, ABC):
     source: ClassVar[str] = ""
     row_wise: ClassVar[bool] = False
     """`forward` reads no rows but those asked for, of its parameters `users` and `items`, and gives
-    them sparse gradients where `sparse` is set: what the optimiser ``adam_lazy`` needs."""
+    them sparse gradients while `sparse` is set, in training: what ``adam_lazy`` needs."""
     sparse: bool = False
 
     @abstractmethod

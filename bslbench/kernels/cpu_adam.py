@@ -127,7 +127,7 @@ def kernels(dim: int) -> Kernels:
     def update_all(
         grad: F32, n_steps: int, size: float, scale: float, table: F32, m: F32, v: F32, last: I64
     ) -> None:
-        """Take step `n_steps` on all rows, each along its own row of `grad`."""
+        """Take step `n_steps` on all rows, which have taken those before it; `grad` has theirs."""
         for r in numba.prange(len(table)):
             i = np.uint64(r)
             mean, square = moments(load(m, i, dim), load(v, i, dim), load(grad, i, dim))

@@ -15,7 +15,7 @@ from bslbench.report.claims.common import (
     overall,
     relative_entry,
 )
-from bslbench.report.parts import needed, smallest_p_note
+from bslbench.report.parts import in_order, needed, smallest_p_note
 from bslbench.report.results import Key
 from bslbench.report.significance import Comparison
 from bslbench.report.table import Column, Like, Table
@@ -61,7 +61,7 @@ def ablation_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
             for key, name in named.items()
             if (others := _differing(found[key][0].fields, found[base][0].fields))
         )
-        order = sorted(found, key=lambda key: (key != base, key not in named))
+        order = sorted(in_order(found), key=lambda key: (key != base, key not in named))
         for key in order:
             kind = "baseline" if key == base else named.get(key, "exploratory")
             row: list[Like] = [*place, kind, key.loss, key.settings, str(len(found[key]))]
