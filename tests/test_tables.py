@@ -48,7 +48,7 @@ def test_mean_and_sample_deviation_over_seeds(tmp_path):
 def test_settings_stand_by_their_size_within_a_loss(tmp_path):
     asked = [(loss, epochs) for loss in ("sl", "bpr") for epochs in (16, 8, 100)]
     write(tmp_path, [(cell(loss, epochs=e), {"Recall@20": 0.1}) for loss, e in asked])
-    wanted = [f"{loss} epochs={e}" for loss in ("bpr", "sl") for e in (8, 16, 100)]
+    wanted = [f"{loss} epochs={e}" for loss in ("sl", "bpr") for e in (8, 16, 100)]
     assert texts(main_table(tmp_path, "trial", ["Recall@20"]), "loss", "settings") == wanted
 
 

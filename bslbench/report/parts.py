@@ -40,6 +40,13 @@ def in_order(keys: Iterable[Key]) -> list[Key]:
     different = dict.fromkeys(keys)
     noises = list(dict.fromkeys(key.noise for key in different))
     losses = list(dict.fromkeys(key.loss for key in different))
+    settings = list(dict.fromkeys(part for key in different for part in key.settings.split()))
+
+    def by_value(key: Key) -> list[tuple[str, float, int]]:
+        """Numbers by their size, words as they first come."""
+        pairs = [(part, *part.partition("=")[::2]) for part in key.settings.split()]
+        return [(name, _number(value), settings.index(part)) for part, name, value in pairs]
+
     return sorted(
         different,
         key=lambda k: (
@@ -47,15 +54,9 @@ def in_order(keys: Iterable[Key]) -> list[Key]:
             k.backbone,
             noises.index(k.noise),
             losses.index(k.loss),
-            _by_value(k.settings),
+            by_value(k),
         ),
     )
-
-
-def _by_value(settings: str) -> list[tuple[str, float, str]]:
-    """Return what settings sort by, such as ``epochs=8 lr=1e-05``: numbers by their size."""
-    pairs = [part.partition("=")[::2] for part in settings.split()]
-    return [(name, _number(value), value) for name, value in pairs]
 
 
 def _number(text: str) -> float:
