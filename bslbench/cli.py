@@ -133,7 +133,7 @@ app.command(epilog=EXAMPLE)(train)
 TUNE = "Example: bslbench tune --dataset synthetic --loss sl --loss bsl --trials 20 --set epochs=20"
 app.command(epilog=TUNE)(tune)
 app.command(epilog="Example: bslbench compare my_loss.py:MyLoss --against movielens-mf")(compare)
-app.command(epilog="Example: bslbench pack movielens-mf")(pack)
+app.command(epilog="Example: bslbench pack mine")(pack)
 app.command(epilog="Example: bslbench unpack results/movielens-mf/movielens-mf.zip")(unpack)
 app.command(epilog="Example: bslbench verify movielens-mf.zip --sample 3")(verify)
 app.command(epilog="Example: bslbench choose orders.parquet --user customer --budget 30m")(choose)

@@ -170,12 +170,12 @@ def test_failed_runs_are_listed_and_exit_code_1(bslbench, tmp_path: Path) -> Non
 
 def test_the_loss_in_contributing_trains_as_it_stands(bslbench, tmp_path: Path) -> None:
     text = Path(__file__).parents[1].joinpath("CONTRIBUTING.md").read_text()
-    [block] = re.findall(r"```python\n# bslbench/losses/cauchy.py\n(.*?)```", text, re.S)
-    (tmp_path / "cauchy.py").write_text(block)
-    code, out, err = bslbench(*TRAIN, "--loss", "cauchy.py:Cauchy", "--set", "c=0.5,1")
+    [block] = re.findall(r"```python\n# bslbench/losses/lorentzian.py\n(.*?)```", text, re.S)
+    (tmp_path / "lorentzian.py").write_text(block)
+    code, out, err = bslbench(*TRAIN, "--loss", "lorentzian.py:Lorentzian", "--set", "c=0.5,1")
     assert code == 0, err
     _, out, _ = bslbench("report")
-    assert re.search(r"Cauchy +c=0.5", out) and re.search(r"Cauchy +c=1.0", out), out
+    assert re.search(r"Lorentzian +c=0.5", out) and re.search(r"Lorentzian +c=1.0", out), out
 
 
 def test_lists(bslbench) -> None:

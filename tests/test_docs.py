@@ -185,6 +185,19 @@ def quick(command: Command) -> list[str]:
     return words
 
 
+def of_page(page: str) -> list[str]:
+    """Return the Python code of a page, block by block."""
+    text = ROOT.joinpath(page).read_text("utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+
+
+def test_the_check_of_a_loss_of_your_own_passes(tmp_path: Path, monkeypatch) -> None:
+    loss, check = of_page("docs/own-loss.md")
+    (tmp_path / "my_loss.py").write_text(loss)
+    monkeypatch.syspath_prepend(tmp_path)
+    exec(check, {})
+
+
 def prepare(folder: Path, page: str) -> None:
     """Write what commands refer to: small datasets of known names, a loss, a grid, a table."""
     rng = np.random.default_rng(0)
@@ -199,7 +212,8 @@ def prepare(folder: Path, page: str) -> None:
         catalog += [f'[{name}.files.{s}]\nname = "{s}.txt"' for s in ("train", "test")]
     (folder / "datasets.toml").write_text("\n".join(catalog) + "\n")
     readme = ROOT.joinpath("README.md").read_text("utf-8")
-    [loss] = re.findall(r"^```python\n(# my_loss\.py\n.*?)^```", readme, re.M | re.S)
+    own = page if page == "docs/own-loss.md" else "README.md"
+    [loss] = [code for code in of_page(own) if code.startswith("# my_loss.py\n")]
     [grid] = re.findall(r"^```toml\n(.*?)^```", readme, re.M | re.S)
     (folder / "my_loss.py").write_text(loss)
     (folder / "mine.toml").write_text(grid)
@@ -209,8 +223,7 @@ def prepare(folder: Path, page: str) -> None:
     )
     orders.to_parquet(folder / "orders.parquet")
     if page == "docs/backbones.md":
-        text = ROOT.joinpath(page).read_text("utf-8")
-        [model] = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+        [model] = of_page(page)
         (folder / "my_model.py").write_text(model)
     if page == "docs/verdict.md":
         (folder / "docs").mkdir()

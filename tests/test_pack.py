@@ -239,6 +239,18 @@ def test_runs_that_are_there_with_the_same_results_stay(packed: bytes, tmp_path:
         pack.unpack(tmp_path, "third")
 
 
+def test_a_grid_without_its_runs_is_the_pack_in_its_folder(packed: bytes, tmp_path: Path) -> None:
+    pack = read_pack(packed, "it")
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "grid.toml").write_bytes(pack.files["grid/grid.toml"])
+    with pytest.raises(ConfigError, match="runs are not finished"):
+        open_pack("study", tmp_path)
+    (folder / "study.zip").write_bytes(packed)
+    found = open_pack("study", tmp_path)
+    assert found.files == pack.files and found.where == str(folder / "study.zip")
+
+
 def test_a_grid_that_is_not_finished_is_not_packed(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no results of a grid 'studi'.*did you mean 'study'"):
         pack_grid(root, "studi")

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bslbench.engine.store import Run, Store
 from bslbench.errors import StoreError
 from bslbench.evaluation.ranks import Ranks
 from bslbench.files import write_atomically
-from tests.test_engine import Quiet, grid, rows
+from tests.test_engine import SMALL, Quiet, grid, rows
 from tests.test_executors import metrics, run
 
 
@@ -117,6 +118,21 @@ def test_others_can_read_what_a_run_leaves(tmp_path: Path) -> None:
     run(grid(), tmp_path)
     for name in ("ranks.npz", "metrics.csv", "run.json"):
         assert the_run(tmp_path).file(name).stat().st_mode & 0o777 == 0o644
+
+
+def test_tables_without_their_runs_are_not_emptied(bslbench: Any, tmp_path: Path) -> None:
+    train = ["train", "--dataset", SMALL, "--loss", "sl", "--set", "epochs=1", "--name", "trial"]
+    assert bslbench(*train)[0] == 0
+    the_run(tmp_path / "results").forget()
+    assert bslbench(*train)[0] == 0  # one that is about to be trained anew is no loss
+    tables = metrics(tmp_path / "results")
+    shutil.rmtree(tmp_path / "results" / "runs")
+    code, _, err = bslbench(*train)
+    assert code == 2 and "trial has tables of 1 runs that are not in results/runs: " in err
+    assert metrics(tmp_path / "results") == tables
+    assert bslbench(*train, "--dry-run")[0] == 0
+    assert bslbench(*train, "--results", "elsewhere")[0] == 0
+    assert metrics(tmp_path / "elsewhere") == tables
 
 
 def test_a_changed_grid_has_its_own_rows(tmp_path: Path) -> None:

@@ -358,6 +358,11 @@ def test_a_folder_holds_one_study(tmp_path: Path) -> None:
         Ledger(tmp_path / "grid").open(study(), contenders(study()))
     more = study(losses=["sl", "mse"], references=["popularity"])
     Ledger(tmp_path / "study").open(more, contenders(more))
+    (tmp_path / "study" / "trials.csv").write_text("loss,trial\n")  # none has been made
+    Ledger(tmp_path / "study").open(more, contenders(more))
+    (tmp_path / "study" / "trials.csv").write_text("loss,trial\nsl,0\n")
+    with pytest.raises(ConfigError, match=r"study has trials, but not the study\.db that"):
+        Ledger(tmp_path / "study").open(more, contenders(more))
     assert Ledger(tmp_path / "study").asked() == (["sl", "bpr", "mse"], ["popularity"])
     other = study(set={"epochs": 5})
     with pytest.raises(ConfigError, match=r"this study has set = .*give another --name"):

@@ -209,10 +209,19 @@ class Store:
             self._write_grid(folder, name, [*cells, *guests])
 
     def check_free(self, name: str) -> None:
-        """Raise a `ConfigError` if a grid would take the place of what a study or race came to."""
+        """Raise a `ConfigError` if a grid would take the place of what cannot be made again.
+
+        That is what a study or race came to, and tables that came without their runs.
+        """
         folder = self.root / name
         if any((folder / part).exists() for part in ("study.toml", "race")):
             raise ConfigError(f"{folder} has the results of a study; give another --name")
+        runs = (self.run(run_id) for run_id in _finished(folder))
+        if absent := [run for run in runs if not run.folder.exists()]:
+            raise ConfigError(
+                f"{folder} has tables of {len(absent)} runs that are not in {self.root / 'runs'}: "
+                "training would empty them; give other --results or another --name"
+            )
 
     def check_joins(self, name: str, cell: Cell) -> None:
         """Raise a `ConfigError` if a grid's rows on the cell's dataset cannot be compared with it.
@@ -335,6 +344,15 @@ def _listed(folder: Path) -> list[Listed]:
     path = folder / "grid.toml"
     cells = read_plan(path) if path.exists() else []
     return [Listed(cell["id"], {k: v for k, v in cell.items() if k != "id"}) for cell in cells]
+
+
+def _finished(folder: Path) -> list[str]:
+    """Return the ids of the runs that a grid's ``runs.csv`` has as finished, none without one."""
+    try:
+        with (folder / "runs.csv").open(newline="") as file:
+            return [row["run_id"] for row in csv.DictReader(file) if row["status"] == "finished"]
+    except (FileNotFoundError, KeyError):  # a damaged one is about to be written anew
+        return []
 
 
 def _as_called(cell: Entry) -> dict[str, Scalar]:

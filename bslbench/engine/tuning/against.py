@@ -25,18 +25,25 @@ from bslbench.plugins import find
 def open_pack(asked: str, results: Path) -> Pack:
     """Return the pack in a file, or that of a grid in the results.
 
+    Of a grid whose runs are not all there this is the one that lies in its folder.
+
     Raises
     ------
     ConfigError, DataError
         As `pack_grid` and `read_pack`.
     """
     path = Path(asked)
-    if path.suffix == ".zip":
+    if path.suffix != ".zip":
+        path = results / asked / f"{asked}.zip"
         try:
-            return read_pack(path.read_bytes(), str(path))
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}") from error
-    return read_pack(pack_grid(results, asked), f"grid '{asked}'")
+            return read_pack(pack_grid(results, asked), f"grid '{asked}'")
+        except ConfigError:
+            if not path.is_file():
+                raise
+    try:
+        return read_pack(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
 
 
 def rival(

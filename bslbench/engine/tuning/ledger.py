@@ -119,11 +119,18 @@ class Ledger:
         Raises
         ------
         ConfigError
-            If the folder has another study, or a grid that none has made.
+            If the folder has another study, one whose trials are elsewhere, or a grid that none has
+            made.
         """
         content = record(study, entered)
         if self.begun:
-            return merged(read_toml(self.path), content, str(self.path))
+            together = merged(read_toml(self.path), content, str(self.path))
+            if self._told() and not self._database.exists():
+                raise ConfigError(
+                    f"{self.folder} has trials, but not the study.db that a study goes on from; "
+                    "give another --name"
+                )
+            return together
         if (self.folder / "grid.toml").exists():
             raise ConfigError(f"{self.folder} has results of a grid; give another --name")
         return content
@@ -183,6 +190,13 @@ class Ledger:
         with locked(self.folder):
             if rounds > self.granted():
                 write_atomically(self.folder / "rounds.json", f"{rounds}\n")
+
+    def _told(self) -> bool:
+        """Tell whether ``trials.csv`` has a trial."""
+        try:
+            return len((self.folder / "trials.csv").read_text("utf-8").splitlines()) > 1
+        except FileNotFoundError:
+            return False
 
     @property
     def _database(self) -> Path:
