@@ -1,15 +1,32 @@
 """Small datasets and losses that several tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import numba
 import numpy as np
+import torch
 
 from bslbench.data.interactions import Interactions
+from bslbench.engine.machine import set_threads
 
 Command = Callable[..., tuple[int, str, str]]
 """What the fixture `bslbench` is: arguments in, exit code, output and errors out."""
 
 NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Let kernels and torch use so many threads, of kernels 4 at most (`conftest`)."""
+    assert numba.config.NUMBA_NUM_THREADS > 1, "with one thread nothing could differ"
+    before = torch.get_num_threads(), numba.get_num_threads()
+    set_threads(count)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before[1])
+        torch.set_num_threads(before[0])
 
 
 def tiny(n_users: int = 30, n_items: int = 90, per_user: int = 8) -> Interactions:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numba
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from bslbench.config import Grid, TrainSettings
 from bslbench.errors import ConfigError
 from bslbench.losses import SL
 from bslbench.training import train
-from tests.fixtures import ragged, tiny
+from tests.fixtures import on_threads, ragged, tiny
 from tests.test_spmm import dense
 
 USERS = torch.tensor([0, 3, 11, 7, 7, 7])  # 3 has no interactions; repeats
@@ -168,17 +167,11 @@ def test_training_ends_in_the_same_bits_on_any_number_of_threads(
         {"epochs": 1, "l2": 0.1, "sampler": sampler, "n_negatives": 100, "batch_size": 267}
     )
     ended = []
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 8, 8):
-            numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-            torch.set_num_threads(count)
-            model = BACKBONES[name](data, 50, torch.Generator().manual_seed(0), **hyper)
+    for threads in (1, 2, 8, 8):
+        model = BACKBONES[name](data, 50, torch.Generator().manual_seed(0), **hyper)
+        with on_threads(threads):
             train(settings, data, model, SL(), seed=0, evaluate=lambda backbone: (0.1, 0.1))
-            ended.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    finally:
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-        torch.set_num_threads(threads)
+        ended.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert all(torch.equal(ended[0], other) for other in ended[1:])
 
 

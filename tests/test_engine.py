@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numba
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -29,6 +28,7 @@ from bslbench.report.render import render
 from bslbench.report.tables import main_table
 from bslbench.training import Evaluation, Interrupted
 from bslbench.warmstart import als_tables
+from tests.fixtures import on_threads
 
 SMALL = "synthetic?users=200&items=120&interactions=4000"
 RANKED = 2 * 6 * 4  # splits x metrics x cut-offs
@@ -348,14 +348,10 @@ def test_a_run_says_where_it_came_from(tmp_path: Path) -> None:
 
 
 def test_threads_do_not_change_a_byte(tmp_path: Path) -> None:
-    before = torch.get_num_threads(), numba.get_num_threads()
     for threads in (1, 2):
-        torch.set_num_threads(threads)
-        numba.set_num_threads(min(threads, before[1]))
         asked = grid(losses=["sl", "bsl_inbatch"], set={"l2": 1e-3, "dropout": 0.1})
-        run(asked, tmp_path / str(threads), save_model=True)
-    torch.set_num_threads(before[0])
-    numba.set_num_threads(before[1])
+        with on_threads(threads):
+            run(asked, tmp_path / str(threads), save_model=True)
     one, two = (tmp_path / str(threads) / "trial" / "metrics.csv" for threads in (1, 2))
     assert one.read_bytes() == two.read_bytes()
     for model in (tmp_path / "1" / "runs").glob("*/model.safetensors"):

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -16,7 +15,7 @@ from bslbench.evaluation import ranking
 from bslbench.evaluation.metrics import per_user
 from bslbench.evaluation.ranking import EmbeddingScorer, Scorer, rank_all, tie_order
 from bslbench.evaluation.ranks import DEPTH, Ranks
-from tests.fixtures import NONE, tiny
+from tests.fixtures import NONE, on_threads, tiny
 
 
 def fixed(scores: Tensor) -> Scorer:
@@ -133,12 +132,9 @@ def test_depends_neither_on_blocks_nor_on_threads(monkeypatch: pytest.MonkeyPatc
     whole = rank()
     monkeypatch.setattr(ranking, "BLOCK_SCORES", 20 * data.n_items)
     assert same(whole, rank())
-    before = torch.get_num_threads(), numba.get_num_threads()
-    torch.set_num_threads(1)
-    numba.set_num_threads(1)
-    assert same(whole, rank())
-    torch.set_num_threads(before[0])
-    numba.set_num_threads(before[1])
+    for threads in (1, 2, 4):
+        with on_threads(threads):
+            assert same(whole, rank())
 
 
 def test_embedding_scores() -> None:

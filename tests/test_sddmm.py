@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from bslbench.kernels import cpu
 from bslbench.kernels.norms import squared_norms, unit_rows
 from bslbench.kernels.sddmm import Index, item_block, item_bounds, sddmm, sddmm_reference
+from tests.fixtures import on_threads
 
 
 def draw(
@@ -81,19 +82,18 @@ def test_a_zero_row_gets_a_finite_gradient_as_from_normalize() -> None:
 def test_bits_do_not_depend_on_the_number_of_threads() -> None:
     index, _ = draw(200, 3000, 2, 50)
     outcomes = []
-    before = numba.get_num_threads()
-    for threads in (1, before):
-        numba.set_num_threads(threads)
+    for threads in (1, 2, 4):
         draws = torch.Generator().manual_seed(3)
         users = torch.randn(200, 32, generator=draws).requires_grad_()
         items = torch.randn(3000, 32, generator=draws).requires_grad_()
-        scores = torch.cat(sddmm(users, items, index, cosine=True)[:2], 1)
-        scores.square().sum(1).sum().backward()
-        outcomes.append([scores.detach(), users.grad, items.grad, draw(200, 3000, 2, 50)[0].items])
-    numba.set_num_threads(before)
-    for one, two in zip(*outcomes, strict=True):
-        assert one is not None and two is not None
-        assert torch.equal(one, two)
+        with on_threads(threads):
+            scores = torch.cat(sddmm(users, items, index, cosine=True)[:2], 1)
+            scores.square().sum(1).sum().backward()
+            drawn = draw(200, 3000, 2, 50)[0].items
+        assert users.grad is not None and items.grad is not None
+        outcomes.append([scores.detach(), users.grad, items.grad, drawn])
+    for other in outcomes[1:]:
+        assert all(map(torch.equal, outcomes[0], other))
 
 
 BITS = """

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import numba
 import pytest
 import torch
 from torch import Tensor
 
 from bslbench.data.load import load
 from bslbench.kernels.spmm import Adjacency, product, product_reference, spmm, spread
-from tests.fixtures import ragged, tiny
+from tests.fixtures import on_threads, ragged, tiny
 
 ROWS = [None, torch.tensor([7, 3, 0, 7, 7, 11])]  # repeats, and one without interactions
 
@@ -61,18 +60,16 @@ def test_rows_without_interactions_are_zero() -> None:
 @pytest.mark.parametrize("rows", [None, torch.arange(400) % 30], ids=["all", "listed"])
 def test_bits_do_not_depend_on_the_number_of_threads(rows: Tensor | None) -> None:
     graph = Adjacency.of(tiny(n_users=30, n_items=5000, per_user=300).train)
-    grads = []
-    try:
-        for threads in (1, 2):
-            numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-            x = noise(5000, 64).requires_grad_()
+    outcomes = []
+    for threads in (1, 2, 4):
+        x = noise(5000, 64).requires_grad_()
+        with on_threads(threads):
             found = spmm(graph, x, rows)
             (found * noise(*found.shape)).sum().backward()
-            grads.append((found.detach(), x.grad))
-    finally:
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    for one, two in zip(*grads, strict=True):
-        assert torch.equal(one, two)
+        assert x.grad is not None
+        outcomes.append((found.detach(), x.grad))
+    for other in outcomes[1:]:
+        assert all(map(torch.equal, outcomes[0], other))
 
 
 def test_thinning_takes_interactions_out_of_both_directions() -> None:

@@ -2,7 +2,6 @@ import itertools
 import math
 import random
 
-import numba
 import numpy as np
 import pytest
 from scipy import stats
@@ -17,6 +16,7 @@ from bslbench.evaluation.statistics import (
     told,
 )
 from bslbench.kernels.resample import resampled_means
+from tests.fixtures import on_threads
 
 RNG = np.random.default_rng(5)
 SMALL = RNG.normal(0.3, 1, (3, 1)) + RNG.normal(0, 1, 7) + RNG.normal(0, 1, (3, 7))
@@ -34,13 +34,11 @@ def test_the_kernel_draws_as_many_users_as_there_are_and_weighs_them_so():
 
 def test_resamples_are_the_same_in_any_company_and_on_any_number_of_threads():
     values = RNG.random((1000, 5))
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
+    with on_threads(1):
         alone = [resampled_means(values[:, [c]], 50, key=1)[:, 0] for c in range(5)]
-    finally:
-        numba.set_num_threads(before)
-    assert np.array_equal(np.stack(alone, axis=1), resampled_means(values, 50, key=1))
+    for threads in (2, 4):
+        with on_threads(threads):
+            assert np.array_equal(np.stack(alone, axis=1), resampled_means(values, 50, key=1))
     assert not np.array_equal(alone[0], resampled_means(values, 50, key=2)[:, 0])
 
 

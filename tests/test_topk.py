@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bslbench.kernels.topk import masked_topk, masked_topk_reference
+from tests.fixtures import on_threads
 
 Seen = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]
 
@@ -111,15 +111,12 @@ def test_same_bits_for_any_number_of_threads() -> None:
     rng = np.random.default_rng(1)
     seen = random_seen(rng, *scores.shape)
     tie_order = rng.permutation(3000).astype(np.int32)
-    before = numba.get_num_threads()
     results = []
-    for n_threads in (1, numba.config.NUMBA_NUM_THREADS):
-        numba.set_num_threads(n_threads)
-        results.append(masked_topk(scores, *seen, tie_order, 30))
-    numba.set_num_threads(before)
-    (items, top_scores), (other_items, other_scores) = results
-    assert torch.equal(items, other_items)
-    assert torch.equal(top_scores, other_scores)
+    for threads in (1, 2, 4):
+        with on_threads(threads):
+            results.append(masked_topk(scores, *seen, tie_order, 30))
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
 
 
 @pytest.mark.parametrize("function", [masked_topk, masked_topk_reference])

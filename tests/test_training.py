@@ -5,7 +5,6 @@ import itertools
 from contextlib import suppress
 from typing import Any
 
-import numba
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from bslbench.losses import LOSSES, SL
 from bslbench.losses.base import as_loss
 from bslbench.optimisers import Adam
 from bslbench.training import Interrupted, Progress, train
-from tests.fixtures import checkerboard, tiny
+from tests.fixtures import checkerboard, on_threads, tiny
 
 
 def make(backbone: str = "mf", dim: int = 16, **settings: object) -> tuple[TrainSettings, Backbone]:
@@ -185,19 +184,13 @@ def test_every_loss_has_the_same_bits_on_any_number_of_threads(loss: str) -> Non
     given = given_to(loss) | {"epochs": 4, "n_negatives": 50, "batch_size": 800, "l2": 0.1}
     settings = TrainSettings.model_validate(given)
     ended = []
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2):
-            numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
-            torch.set_num_threads(count)
-            model = BACKBONES["mf"](data, 64, torch.Generator().manual_seed(0))
-            made = LOSSES[loss](**EARLY.get(loss, {}))
+    for threads in (1, 4):
+        model = BACKBONES["mf"](data, 64, torch.Generator().manual_seed(0))
+        made = LOSSES[loss](**EARLY.get(loss, {}))
+        with on_threads(threads):
             train(settings, data, model, made, seed=0, evaluate=rising())
-            state = [*model.state_dict().values(), *made.state_dict().values()]
-            ended.append(torch.cat([kept.detach().flatten().double() for kept in state]))
-    finally:
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-        torch.set_num_threads(threads)
+        state = [*model.state_dict().values(), *made.state_dict().values()]
+        ended.append(torch.cat([kept.detach().flatten().double() for kept in state]))
     assert torch.equal(*ended)
 
 

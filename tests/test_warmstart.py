@@ -9,6 +9,7 @@ import torch
 from bslbench.data.interactions import Interactions
 from bslbench.errors import ConfigError
 from bslbench.warmstart import als_tables
+from tests.fixtures import on_threads
 
 from .fixtures import NONE, checkerboard
 
@@ -23,12 +24,10 @@ def test_finds_the_held_out_item_of_the_checkerboard() -> None:
 
 def test_mean_norm_dtype_and_bits_whatever_the_threads() -> None:
     pytest.importorskip("implicit")
-    before = torch.get_num_threads()
     tables = []
     for threads in (1, 2):
-        torch.set_num_threads(threads)
-        tables.append(als_tables(checkerboard(), dim=8, seed=3))
-    torch.set_num_threads(before)
+        with on_threads(threads):
+            tables.append(als_tables(checkerboard(), dim=8, seed=3))
     for one, two in zip(*tables, strict=True):
         assert torch.equal(one, two)
         assert one.dtype == torch.float32
