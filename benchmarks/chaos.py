@@ -135,7 +135,7 @@ class Chaos:
         while running:
             sleep(0.02)
             for call in [call for call in running if call.process.poll() is not None]:
-                assert call.process.returncode <= call.hurt, self.log.read_text()
+                assert 0 <= call.process.returncode <= call.hurt, self.log.read_text()
                 running.remove(call)
                 if call.process.returncode:
                     running.append(self.start(call.arguments))

@@ -218,7 +218,14 @@ def study_targets() -> dict[str, Target]:
     assert call(tune)[0] == 0
     kept = files_of(Path())
     of_study = tuple(n for n in kept if n.startswith("results/s/") and "study" in n)
-    return {"study": Target(kept, of_study, [*tune, "--dry-run"])}
+    told = ("results/s/trials.csv", "results/s/study.toml")
+    curves = tuple(n for n in kept if n.endswith("curve.csv"))
+    report = ["report", "--grid", "s"]
+    return {
+        "study": Target(kept, of_study, [*tune, "--dry-run"]),
+        "report, study": Target(kept, told, [*report, "--table", "tuning"]),
+        "report, figures": Target(kept, (*told[:1], *curves), [*report, "--figures", "f"]),
+    }
 
 
 def race_targets(files: Files) -> dict[str, Target]:

@@ -84,4 +84,4 @@ def results(name: str, *, results_dir: str | Path = "results") -> pd.DataFrame:
     if not path.exists():
         known = [folder.parent.name for folder in Path(results_dir).glob("*/metrics.csv")]
         raise ConfigError(f"no results of a grid '{name}' in {results_dir}{suggest(name, known)}")
-    return pd.read_csv(path, keep_default_na=False, na_values={"value": [""]})
+    return pd.read_csv(path, keep_default_na=False, na_values={"value": ["", "nan"]})

@@ -33,6 +33,8 @@ REFERENCE = "reference"
 """Stands as the backbone of recommenders that no gradient trains."""
 EXTERNAL = "external"
 """Stands as the backbone of recommenders that were trained elsewhere."""
+UNTRAINED = frozenset({REFERENCE, EXTERNAL})
+"""Stand as the backbone of what is no loss on a backbone of ours."""
 LATER: dict[str, Any] = {"later": True}
 """``json_schema_extra`` of a field younger than the protocol's version: at its default it stays out
 of the id, so that cells from before it keep theirs."""
@@ -335,6 +337,20 @@ def by_loss(settings: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
         owner, _, name = key.rpartition(".")
         parts.setdefault(owner, {})[name] = value
     return parts
+
+
+def toml_value(value: object) -> str:
+    """Return a text, a number, a bool, or a list or table of them, as TOML in one line.
+
+    Examples
+    --------
+    >>> print(toml_value({"loss": "sl", "tau": [0.1, 0.2], "name": "naïve"}))
+    { loss = "sl", tau = [0.1, 0.2], name = "naïve" }
+    """
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {toml_value(part)}' for key, part in value.items())} }}"
+    # Of other characters JSON makes surrogate pairs, which TOML refuses; DEL alone it lets through.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from bslbench.report.claims.robustness import robustness_table
 from bslbench.report.claims.temperature import temperature_table
 from bslbench.report.claims.variance import variance_table
 from bslbench.report.figures.catalogue import chart
+from bslbench.report.ranking_table import ranking_table
 from bslbench.report.render import render
 from bslbench.report.results import Results
 from bslbench.report.table import Table
@@ -258,6 +259,9 @@ def test_rows_from_outside_have_no_valid_values_and_harm_no_table(tmp_path: Path
     table = ablation_table(tmp_path, "trial")
     assert "both" in column(table, "contrast")
     assert chart(Results.load(tmp_path, "trial"), "contrasts").panels
+    ranks = ranking_table(tmp_path, "trial", ["Recall@20"])
+    assert sorted(column(ranks, "loss")) == ["bsl_inbatch", "sl"]
+    assert sorted(column(ranks, "mean rank", "Recall@20")) == [1.5, 1.5]
 
 
 def test_no_noise_no_robustness(tmp_path: Path) -> None:

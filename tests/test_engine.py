@@ -466,6 +466,10 @@ def test_python_is_a_third_way_to_the_same_store(tmp_path: Path) -> None:
     assert frame.equals(again) and len(frame) == RANKED + GROUPED + SPREAD
     assert frame["k"].dtype == int
     assert frame["value"].dtype == float
+    path = tmp_path / "trial" / "metrics.csv"
+    path.write_text(path.read_text().rsplit(",", 1)[0] + ",nan\n")
+    undefined = bslbench.results("trial", results_dir=tmp_path)["value"]
+    assert undefined.dtype == float and undefined.isna().sum() == 1
     with pytest.raises(ConfigError, match=r"no results of a grid 'trail'.*did you mean 'trial'"):
         bslbench.results("trail", results_dir=tmp_path)
 

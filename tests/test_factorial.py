@@ -87,6 +87,15 @@ def test_shares_have_intervals_over_the_seeds_that_every_step_has(tmp_path: Path
     assert column(table, "share")[-4:] == ["-"] * 4  # the whole has zero in its interval
 
 
+def test_an_arm_that_was_only_looked_at_is_not_taken_apart(tmp_path: Path) -> None:
+    looked_at = [(arm("sl", "cosine", 1600), 0.9), (arm("mse", "inner", 800), 0.9)]
+    made = [*crossed(DOUBLINGS), *crossed(DOUBLINGS, seed=1), *looked_at]
+    table = as_on_valid(tmp_path, made)
+    assert set(column(table, "loss")[-4:]) == {"sl over bpr"}
+    assert column(table, "M")[-4:] == ["", "1 to 800", "", "1 to 800"]
+    assert set(column(table, "seeds")[-4:]) == {"2"}
+
+
 def test_the_best_opponent_is_taken_apart_too_or_what_lacks_is_said(tmp_path: Path) -> None:
     mse = [(arm("mse", "inner", 800), 0.04), (arm("mse", "cosine", 800), 0.02)]
     made = [*crossed(DOUBLINGS), *mse]

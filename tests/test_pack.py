@@ -4,6 +4,7 @@ import io
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from bslbench.engine.tuning.ledger import Ledger
 from bslbench.engine.tuning.outcome import final_grid, write_outcome
 from bslbench.engine.tuning.search import Budget, search
 from bslbench.engine.tuning.study import Study
-from bslbench.engine.verify import Check, check_metrics, rerun
+from bslbench.engine.verify import Check, _bands, _settings, check_metrics, rerun
 from bslbench.errors import ConfigError, DataError
 from bslbench.losses import LOSSES
 from bslbench.report.results import Results
@@ -347,6 +348,15 @@ def test_runs_of_an_older_version_of_a_loss_are_not_made_again(
         monkeypatch.setattr(LOSSES[loss], "version", 2)
     made = list(rerun(pack, tmp_path, 100, 0, Options(), lambda name: None))
     assert not {check.cell.loss for check in made} & LOSSES.keys()
+
+
+def test_what_draws_nothing_has_no_band(packed: bytes, tmp_path: Path) -> None:
+    pack = read_pack(packed, "it")
+    pack.unpack(tmp_path, "study")
+    bands = _bands(pack.cells, Store(tmp_path))
+    seeds = Counter(cell.loss for cell in pack.cells)
+    assert seeds == {"sl": 3, "bpr": 3, "popularity": 3}
+    assert {cell.loss for cell in pack.cells if _settings(cell) in bands} == {"sl", "bpr"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from bslbench.engine import cell as cells
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
-from bslbench.engine.store import Run, Store
+from bslbench.engine.store import Listed, Run, Store, grid_toml
 from bslbench.errors import StoreError
 from bslbench.evaluation.ranks import Ranks
 from bslbench.files import write_atomically
@@ -133,6 +134,14 @@ def test_tables_without_their_runs_are_not_emptied(bslbench: Any, tmp_path: Path
     assert bslbench(*train, "--dry-run")[0] == 0
     assert bslbench(*train, "--results", "elsewhere")[0] == 0
     assert metrics(tmp_path / "elsewhere") == tables
+
+
+def test_any_name_is_read_back() -> None:
+    odd = 'naïve \U0001f525 "\\ \x7f'
+    text = grid_toml(odd, [Listed("one", {"loss": odd, "tau": 0.1, "fine": True})])
+    read = tomllib.loads(text)
+    assert read["name"] == odd
+    assert read["cells"] == [{"id": "one", "loss": odd, "tau": 0.1, "fine": True}]
 
 
 def test_a_changed_grid_has_its_own_rows(tmp_path: Path) -> None:

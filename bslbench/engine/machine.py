@@ -64,6 +64,7 @@ def bits_rest_on() -> dict[str, str]:
         "bslbench": bslbench.__version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "numba": numba.__version__,
         "cpu": processor(),
     }
 

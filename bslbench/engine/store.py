@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bslbench.config import EXTERNAL, FRAMING, Cell, Scalar
+from bslbench.config import EXTERNAL, FRAMING, Cell, Scalar, toml_value
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.files import locked, write_atomically
 
@@ -386,10 +386,10 @@ def _varying(cells: Iterable[Entry]) -> list[str]:
 
 def grid_toml(name: str, cells: Sequence[Entry]) -> str:
     """Return the resolved grid as TOML: the list of its cells, every field spelt out."""
-    lines = [f"name = {json.dumps(name)}", 'primary = "Recall@20"']
+    lines = [f"name = {toml_value(name)}", 'primary = "Recall@20"']
     for cell in cells:
-        lines += ["", "[[cells]]", f"id = {json.dumps(cell.id)}"]
-        lines += [f"{key} = {json.dumps(value)}" for key, value in cell.flat().items()]
+        lines += ["", "[[cells]]", f"id = {toml_value(cell.id)}"]
+        lines += [f"{key} = {toml_value(value)}" for key, value in cell.flat().items()]
     return "\n".join(lines) + "\n"
 
 

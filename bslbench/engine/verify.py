@@ -44,7 +44,8 @@ class Check:
     same_bytes
         Whether the metrics are equal byte for byte.
     band
-        How far apart two seeds of these settings may lie, by the pack's own seeds; None with one.
+        How far apart two seeds of these settings may lie, by the pack's own seeds; None with one,
+        or where they are all alike.
     """
 
     cell: Cell
@@ -164,7 +165,8 @@ def _bands(cells: Sequence[Cell], store: Store) -> dict[str, float]:
     """Return by settings how far apart two draws lie at most, `SURE` of the time.
 
     Another machine rounds otherwise, and after thousands of steps that is as good as another seed:
-    t sd sqrt(2), t with n - 1 degrees of freedom.
+    t sd sqrt(2), t with n - 1 degrees of freedom. What draws nothing has no band:
+    its seeds are one run.
     """
     values: defaultdict[str, list[float]] = defaultdict(list)
     for cell in cells:
@@ -172,5 +174,5 @@ def _bands(cells: Sequence[Cell], store: Store) -> dict[str, float]:
     return {
         settings: float(stats.t.ppf((1 + SURE) / 2, len(own) - 1)) * stdev(own) * 2**0.5
         for settings, own in values.items()
-        if len(own) > 1
+        if len(set(own)) > 1
     }

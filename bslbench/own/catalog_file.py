@@ -1,10 +1,10 @@
 """A ``datasets.toml`` of the user's: an entry added or replaced, every other line left as it is."""
 
-import json
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 
+from bslbench.config import toml_value
 from bslbench.errors import ConfigError
 
 
@@ -63,19 +63,24 @@ def entry_text(
     name: str, fields: Mapping[str, object], files: Mapping[str, Mapping[str, object]]
 ) -> str:
     """Return one entry as TOML: its fields, and a table for each of its files."""
-    name = json.dumps(name) if "." in name else name
+    name = toml_value(name) if "." in name else name
     tables = {name: fields} | {f"{name}.files.{split}": file for split, file in files.items()}
     return "\n".join(
         "\n".join(
-            [f"[{header}]", *(f"{key} = {_value(value)}" for key, value in table.items()), ""]
+            [
+                f"[{header}]",
+                *(f"{key} = {toml_value(_printable(value))}" for key, value in table.items()),
+                "",
+            ]
         )
         for header, table in tables.items()
     )
 
 
-def _value(value: object) -> str:
+def _printable(value: object) -> object:
+    """Return a value with a question mark for each character of its texts that has no form."""
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_value(entry)}" for key, entry in value.items()) + " }"
+        return {key: _printable(part) for key, part in value.items()}
     if isinstance(value, str):
-        value = "".join(c if c.isprintable() else "?" for c in value)
-    return json.dumps(value, ensure_ascii=False)
+        return "".join(c if c.isprintable() else "?" for c in value)
+    return value

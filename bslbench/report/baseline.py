@@ -1,6 +1,5 @@
 """A baseline file: what a grid's seeds have once come to, small enough to be committed."""
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 import bslbench
-from bslbench.config import Scalar, Strict, read_toml, validated
+from bslbench.config import Scalar, Strict, read_toml, toml_value, validated
 from bslbench.errors import CannotTell, ConfigError
 from bslbench.evaluation.metrics import parse_metric
 from bslbench.noise import RARELY
@@ -84,20 +83,14 @@ class Baseline(Strict):
         lines = [
             "# Written by `bslbench check --update`; `bslbench check` compares with it.",
             f"protocol = {self.protocol}",
-            f"metric = {json.dumps(self.metric)}",
-            f"bslbench = {json.dumps(self.bslbench)}",
+            f"metric = {toml_value(self.metric)}",
+            f"bslbench = {toml_value(self.bslbench)}",
         ]
         for group in self.group:
             lines += ["", "[[group]]"]
             fields = group.model_dump(exclude_defaults=True)
-            lines += [f"{key} = {_toml(value)}" for key, value in fields.items()]
+            lines += [f"{key} = {toml_value(value)}" for key, value in fields.items()]
         return "\n".join(lines) + "\n"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, dict):
-        return f"{{ {', '.join(f'{key} = {json.dumps(v)}' for key, v in value.items())} }}"
-    return json.dumps(value)
 
 
 def groups_of(results: Results, metric: str) -> list[Group]:

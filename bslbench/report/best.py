@@ -3,10 +3,14 @@
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from bslbench.report.levels import CLEAN, RARE, noise_of
 from bslbench.report.results import Key, Results, Run
+
+Group = TypeVar("Group", bound=Hashable)
+Rows = dict[Key, list[Run]]
+"""Runs by all that sets them apart but their seed."""
 
 
 class Case(NamedTuple):
@@ -29,15 +33,23 @@ def selecting(results: Results) -> dict[str, float]:
 
     What was trained elsewhere has none, and counts as 0.
     """
-    finished = [run for run in results.runs if run.id in results.finished]
-    splits = {run.selection for run in finished}
+    splits = {run.selection for run in results.done}
     scores = {split: results.scores([results.primary], split) for split in splits}
-    return {r.id: scores[r.selection].get((r.id, results.primary), 0.0) for r in finished}
+    return {r.id: scores[r.selection].get((r.id, results.primary), 0.0) for r in results.done}
+
+
+def rows_by(results: Results, of: Callable[[Run], Group | None]) -> dict[Group, Rows]:
+    """Return the finished rows by what `of` says of their runs; None leaves a run out."""
+    found: defaultdict[Group, Rows] = defaultdict(dict)
+    for run in results.done:
+        if (group := of(run)) is not None:
+            found[group].setdefault(run.key, []).append(run)
+    return found
 
 
 def best_key(
-    rows: Mapping[Key, Sequence[Run]], score: Callable[[Sequence[Run]], float]
-) -> Key | None:
+    rows: Mapping[Group, Sequence[Run]], score: Callable[[Sequence[Run]], float]
+) -> Group | None:
     """Return the best of several settings, of those that have as many seeds as any; None of none.
 
     Others are there to look around, and stand for nothing. Of equals the first one stands.
@@ -53,16 +65,13 @@ def chosen(results: Results) -> dict[Case, list[Run]]:
     Best, as `best_key` has it, is the highest mean of the primary metric on the split that picks
     epochs: never on test, unless that is the grid's selection.
     """
-    cases: defaultdict[Case, defaultdict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
-    for run in results.runs:
-        if run.id in results.finished:
-            cases[case_of(run)][run.key].append(run)
     scores = selecting(results)
 
     def score(runs: Iterable[Run]) -> float:
         return fmean(scores[run.id] for run in runs)
 
-    return {case: rows[key] for case, rows in cases.items() if (key := best_key(rows, score))}
+    cases = rows_by(results, case_of).items()
+    return {case: rows[key] for case, rows in cases if (key := best_key(rows, score))}
 
 
 def as_without_noise(results: Results, kept: Mapping[Case, list[Run]]) -> dict[Case, list[Run]]:
@@ -77,17 +86,16 @@ def as_without_noise(results: Results, kept: Mapping[Case, list[Run]]) -> dict[C
         if dict(case.noise) == CLEAN
     }
     found: defaultdict[Case, list[Run]] = defaultdict(list)
-    for run in results.runs:
+    for run in results.done:
         case = case_of(run)
-        if run.id in results.finished and settings(run) == clean.get(case._replace(noise=())):
+        if settings(run) == clean.get(case._replace(noise=())):
             found[case].append(run)
     return dict(found)
 
 
 def tuned_away(results: Results, *shown: Mapping[Case, list[Run]]) -> int:
     """Return how many settings of the cases shown are not."""
-    finished = [run for run in results.runs if run.id in results.finished]
-    keys = {(case_of(run), run.key) for run in finished}
+    keys = {(case_of(run), run.key) for run in results.done}
     there = {(case, run.key) for kept in shown for case, runs in kept.items() for run in runs}
     cases = {case for case, _ in there}
     return sum(case in cases for case, _ in keys - there)

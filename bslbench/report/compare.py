@@ -3,13 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bslbench.config import EXTERNAL, REFERENCE
+from bslbench.config import UNTRAINED
 from bslbench.errors import ConfigError, suggest
 from bslbench.report.results import Key
 from bslbench.report.table import GAP, Column, Entry, Table
 
-UNTRAINED = {REFERENCE, EXTERNAL}
-"""Stand as the backbone of what is no loss on a backbone of ours."""
 BEST = "best"
 """Stands for the best row of each column where a baseline is asked for."""
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
-from bslbench.config import REFERENCE
+from bslbench.config import UNTRAINED
 from bslbench.evaluation.metrics import METRICS, parse_metric
 from bslbench.evaluation.statistics import CONFIDENCE
 from bslbench.report.best import Case
@@ -57,7 +57,7 @@ class Ranking:
         values = overall(loaded.values(metric))
         means: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
         for case, runs in loaded.cases():
-            if case.backbone != REFERENCE and _noise(case) == noise:
+            if case.backbone not in UNTRAINED and _noise(case) == noise:
                 mean = fmean(values.get(run.id, math.nan) for run in runs)
                 means[case.dataset, case.backbone][case.loss] = mean
         losses = tuple(dict.fromkeys(loss for own in means.values() for loss in own))
@@ -124,7 +124,7 @@ def ranking_table(results: Path, grid: str, metrics: Sequence[str] | None = None
 
     Clean runs alone are ranked if there are any, else each level of noise apart. Of each loss the
     settings best on the selection split stand for it, at each place its own. Only places with all
-    losses count, and rows without a backbone, the references, are left out.
+    losses count, and references and what was trained elsewhere are left out.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def ranking_table(results: Path, grid: str, metrics: Sequence[str] | None = None
     loaded = Loaded(results, grid)
     asked = list(dict.fromkeys(metrics or PRIMARY))
     loaded.results.scores(asked)
-    trained = [case for case in loaded.kept if case.backbone != REFERENCE]
+    trained = [case for case in loaded.kept if case.backbone not in UNTRAINED]
     levels = list(dict.fromkeys(map(_noise, trained)))
     noisy = [level for level in levels if level != CLEAN_NAME]
     ranked, said = noisy, "no clean runs: each level of noise is ranked apart:"

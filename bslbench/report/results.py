@@ -114,6 +114,11 @@ class Results:
         """The ids of the runs that have metrics."""
         return frozenset(self.metrics["run_id"])
 
+    @cached_property
+    def done(self) -> tuple[Run, ...]:
+        """The runs that have metrics, in their order."""
+        return tuple(run for run in self.runs if run.id in self.finished)
+
     @property
     def stamp(self) -> str:
         """What nobody may overlook, or nothing."""
@@ -146,7 +151,7 @@ class Results:
                 )
         rows = rows[rows["name"].isin(metrics)]
         keys = list(zip(rows["run_id"], rows["name"], strict=True))
-        with _whole(path):
+        with whole(path):
             scores = dict(zip(keys, rows["value"].astype(float), strict=True))
         if len(scores) < len(keys):
             run_id, metric = next(key for key in keys if keys.count(key) > 1)
@@ -162,7 +167,7 @@ def _load(folder: Path, grid: str, state: tuple[tuple[int, int], ...]) -> Result
     """Read a grid's files in this state: each table of a report asks for them anew."""
     home = folder / grid
     runs = _runs(read_plan(home / "grid.toml"))
-    with _whole(home / "grid.toml"):
+    with whole(home / "grid.toml"):
         head, _, _ = (home / "grid.toml").read_text("utf-8").partition("[[cells]]")
         primary = str(tomllib.loads(head)["primary"])
     record = _read(home / "runs.csv", ("run_id", "status", "dataset", "fingerprint"))
@@ -194,19 +199,19 @@ def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     """Read a CSV file of the store, every cell as text."""
     if not path.is_file():
         raise DataError(f"{path} is missing; train the grid again to rebuild it")
-    with _whole(path):
+    with whole(path):
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
         frame[list(needed)]  # a KeyError if one is missing
     return frame
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[None]:
+def whole(path: Path) -> Iterator[None]:
     """Turn what a damaged file of the store makes its reader raise into a `DataError`."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # TOML and CSV errors too
-        raise DataError(f"{path} is not whole; train the grid again to rebuild it") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is not whole; run again what made it") from error
 
 
 def _runs(cells: Sequence[Mapping[str, Any]]) -> list[Run]:

@@ -16,7 +16,7 @@ from bslbench.report.compare import BEST, row_keys, with_baseline
 from bslbench.report.dialects import TEX
 from bslbench.report.main_table import main_table
 from bslbench.report.pairs import significance
-from bslbench.report.results import PRIMARY, Results
+from bslbench.report.results import PRIMARY, Results, whole
 from bslbench.report.significance_table import MARKS, WITHIN, with_significance
 from bslbench.report.table import Column, Entry, Table
 from bslbench.report.text import sections
@@ -69,10 +69,10 @@ def efforts(folder: Path) -> dict[str, Effort]:
     if not path.is_file():
         raise ConfigError(f"no {path}: `bslbench tune` makes it")
     by_loss: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
-    with path.open(newline="") as file:
+    with whole(path), path.open(newline="") as file:
         for row in csv.DictReader(file):
             by_loss[row["loss"]].append(row)
-    return {loss: _effort(trials) for loss, trials in by_loss.items()}
+        return {loss: _effort(trials) for loss, trials in by_loss.items()}
 
 
 def _effort(trials: Sequence[dict[str, str]]) -> Effort:
@@ -212,15 +212,20 @@ def latex_row(table: Table, loss: str) -> str:
 
 
 def _notes(folder: Path, made: Mapping[str, Effort]) -> Iterator[str]:
-    study = tomllib.loads((folder / "study.toml").read_text("utf-8"))
+    path = folder / "study.toml"
+    with whole(path):
+        study = tomllib.loads(path.read_text("utf-8"))
+        fixed = ", ".join(f"{key} {_plain(value)}" for key, value in study["set"].items())
+        startup, seed = int(study["startup"]), TRIAL_SEED + study["seed"]
     counts = {sum(effort.trials.values()) for effort in made.values()}
+    if not counts:
+        return  # references alone, of which none has anything to tune
     if len(counts) > 1:
         yield "NOT EQUAL: the losses have different numbers of trials; tune again to even them out"
-    fixed = ", ".join(f"{key} {_plain(value)}" for key, value in study["set"].items())
     yield (
         f"tuned on valid Recall@20 with {' or '.join(map(str, sorted(counts)))} trials each, "
-        f"{min(study['startup'], *counts)} of them at the same quasi-random points for all, seed "
-        f"{TRIAL_SEED + study['seed']}; held fixed: {fixed}"
+        f"{min(startup, *counts)} of them at the same quasi-random points for all, seed "
+        f"{seed}; held fixed: {fixed}"
     )
 
 

@@ -1,10 +1,9 @@
 """What a study came to, as files to commit: its trials, and the best settings as presets."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bslbench.config import Grid
+from bslbench.config import Grid, toml_value
 from bslbench.engine.store import csv_text
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import COLUMNS, Trial, column_of
@@ -80,12 +79,12 @@ def tuned_toml(
         when = {key: getattr(chosen, key) for key in ("dataset", "backbone", "loss")}
         if study.noise:
             when |= {"noise": study.noise, "valid_noise": noise.labels}
-        pairs = ", ".join(f"{key} = {json.dumps(value)}" for key, value in when.items())
         opened = ("score_train", "score_test") if "score" in best.params else ()
         values = chosen.flat()
         keys = [k for k in values if k in {*contender.fixed, *best.params, *opened}]
-        lines += ["", "[[preset]]", f"source = {json.dumps(source)}", f"when = {{ {pairs} }}", ""]
-        lines += ["[preset.set]", *(f"{key} = {json.dumps(values[key])}" for key in keys)]
+        lines += ["", "[[preset]]", f"source = {toml_value(source)}"]
+        lines += [f"when = {toml_value(when)}", ""]
+        lines += ["[preset.set]", *(f"{key} = {toml_value(values[key])}" for key in keys)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,13 +1,12 @@
 """A study: which losses are tuned, over which space, with what held fixed."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from bslbench.config import Grid, Scalar, Strict, by_loss, validated
+from bslbench.config import Grid, Scalar, Strict, by_loss, toml_value, validated
 from bslbench.engine.tuning.space import OPEN
 from bslbench.errors import ConfigError, suggest
 from bslbench.noise import Labels, Noise
@@ -148,7 +147,7 @@ def as_toml(content: Mapping[str, Any]) -> str:
 
 def _tables(content: Mapping[str, Any], path: list[str]) -> list[str]:
     plain = {k: v for k, v in content.items() if not isinstance(v, Mapping)}
-    lines = [f"{_key(key)} = {json.dumps(value)}" for key, value in plain.items()]
+    lines = [f"{_key(key)} = {toml_value(value)}" for key, value in plain.items()]
     if path and (plain or not content):
         lines = ["", f"[{'.'.join(map(_key, path))}]", *lines]
     for key, value in content.items():
@@ -158,4 +157,4 @@ def _tables(content: Mapping[str, Any], path: list[str]) -> list[str]:
 
 
 def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)

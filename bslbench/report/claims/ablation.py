@@ -7,10 +7,11 @@ from typing import Any
 from bslbench.config import REFERENCE
 from bslbench.errors import ConfigError
 from bslbench.evaluation.statistics import holm
+from bslbench.report.best import Rows
 from bslbench.report.claims.common import (
+    NO_SETTINGS,
     Loaded,
     Place,
-    Rows,
     over_seeds,
     overall,
     relative_entry,
@@ -141,8 +142,7 @@ def _best(loaded: Loaded, found: Rows, fields: Mapping[str, Any]) -> Key | None:
 
 def _differing(fields: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     """Return which settings that both have differ."""
-    of_the_run = {"id", "seed", "loss", "loss_version"}
-    both = (fields.keys() & base.keys()) - of_the_run
+    both = (fields.keys() & base.keys()) - NO_SETTINGS
     return sorted(name for name in both if fields[name] != base[name])
 
 

@@ -1,16 +1,25 @@
 """What the tables of claims share."""
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from bslbench.engine.store import Store
-from bslbench.report.best import Case, best_key, case_of, chosen, selecting, tuned_away
+from bslbench.report.best import (
+    Case,
+    Group,
+    Rows,
+    best_key,
+    case_of,
+    chosen,
+    rows_by,
+    selecting,
+    tuned_away,
+)
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.parts import mean_entry
 from bslbench.report.provenance import footer, problems
@@ -20,9 +29,8 @@ from bslbench.report.table import Column, Entry, Like, Table
 
 PRIMARY = "Recall@20"
 
-Group = TypeVar("Group", bound=Hashable)
-Rows = dict[Key, list[Run]]
-"""Runs by all that sets them apart but their seed."""
+NO_SETTINGS = {"id", "seed", "loss", "loss_version"}
+"""Fields of a run that do not say how it was trained."""
 
 CASE = (Column("dataset"), Column("backbone"), Column("noise"), Column("loss"))
 """What tells the rows of a claim's table apart; rows compete within the first three."""
@@ -67,11 +75,7 @@ class Loaded:
 
     def rows(self, of: Callable[[Run], Group | None]) -> dict[Group, Rows]:
         """Return the finished rows by what `of` says of their runs; None leaves a run out."""
-        found: defaultdict[Group, Rows] = defaultdict(dict)
-        for run in self.results.runs:
-            if run.id in self.results.finished and (group := of(run)) is not None:
-                found[group].setdefault(run.key, []).append(run)
-        return found
+        return rows_by(self.results, of)
 
     def best(self, rows: Rows) -> Key | None:
         """Return the best on the selection split, as `best_key` has it."""

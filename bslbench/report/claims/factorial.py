@@ -12,6 +12,7 @@ import numpy as np
 from bslbench.errors import ConfigError
 from bslbench.evaluation.statistics import FloatArray, estimate
 from bslbench.losses import LOSSES
+from bslbench.report.best import best_key
 from bslbench.report.claims.common import CASE, Loaded, Place, n_seeds, over_seeds, overall
 from bslbench.report.results import Run
 from bslbench.report.table import GAP, Column, Entry, Like, Table
@@ -104,7 +105,8 @@ def factorial_table(folder: Path, grid: str, metrics: Sequence[str] | None = Non
             "of each loss, score and M the settings best on the selection split, of those with as "
             f"many seeds as any: {_tried(loaded)}",
             f"{LOSS} over another loss: from {RIVAL}, and from the best of {', '.join(RIVALS)} on "
-            f"the selection split, at the score and M that it declares, to {LOSS} at its best",
+            f"the selection split, at the score and M that it declares, to {LOSS} at its best, of "
+            "those with as many seeds as any",
             "gain: relative, of one factor averaged over all orders in which they can be switched "
             f"(Shapley), in log {metric}, so that the factors multiply to all; 95 % interval over "
             "seeds, of two or more that every step has",
@@ -127,10 +129,10 @@ def _apart(
     loaded: Loaded, arms: Arms, values: Mapping[str, float]
 ) -> tuple[list[list[Like]], list[str]]:
     """Return the rows of a place's gains, but for the place, and what lacks for others."""
-    end = max((arm for arm in arms if arm.loss == LOSS), key=lambda a: loaded.selected(arms[a]))
+    end = best_key({a: runs for a, runs in arms.items() if a.loss == LOSS}, loaded.selected)
+    assert end is not None
     declared = [Arm.declared(loss) for loss in RIVALS]
-    known = [arm for arm in declared if arm in arms]
-    best = max(known, key=lambda a: loaded.selected(arms[a]), default=declared[0])
+    best = best_key({a: arms[a] for a in declared if a in arms}, loaded.selected) or declared[0]
     lost = [str(arm) for arm in declared if arm not in arms]
     lack = [f"no {'; '.join(lost)}: the best is of the others"] if lost else []
     rows: list[list[Like]] = []

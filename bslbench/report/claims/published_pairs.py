@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from bslbench.errors import ConfigError
 from bslbench.report.claims.ablation import BASELINE, CONTRASTS
-from bslbench.report.claims.common import Loaded, relative_entry
+from bslbench.report.claims.common import NO_SETTINGS, Loaded, relative_entry
 from bslbench.report.published import ELSEWHERE, Figure, letters, read_published
 from bslbench.report.results import PRIMARY, Key, Results, Run
 from bslbench.report.significance import Comparison
@@ -16,7 +16,7 @@ from bslbench.report.table import Column, Entry, Like, Table
 
 FORMS = {fields["loss"] for fields in CONTRASTS.values()}
 """The losses that are called BSL."""
-APART = {"id", "seed", "loss", "rho"}
+APART = {*NO_SETTINGS, "rho"}
 """The fields in which the runs of a pair may differ, as the published ones do."""
 
 
@@ -129,8 +129,8 @@ def _rows(
 def _ours(results: Results, pair: Pair, selection: str) -> Iterator[tuple[list[Run], list[Run]]]:
     """Yield our finished runs of BSL and of SL, by row, that differ as the published ones."""
     rows: defaultdict[tuple[str, Key], list[Run]] = defaultdict(list)
-    for run in results.runs:
-        if run.id in results.finished and run.selection == selection:
+    for run in results.done:
+        if run.selection == selection:
             rows[run.dataset, run.key].append(run)
     for form in rows.values():
         for base in rows.values():

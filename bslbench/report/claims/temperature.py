@@ -79,8 +79,8 @@ Tried = dict[Case, dict[float, int]]
 def _tried(results: Results) -> Tried:
     """Return the temperatures of each case that has several."""
     taus: defaultdict[Case, Counter[float]] = defaultdict(Counter)
-    for run in results.runs:
-        if run.id in results.finished and "tau" in run.fields:
+    for run in results.done:
+        if "tau" in run.fields:
             taus[case_of(run)][float(run.fields["tau"])] += 1
     return {case: dict(sorted(each.items())) for case, each in taus.items() if len(each) > 1}
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bslbench.config import REFERENCE
+from bslbench.config import UNTRAINED
 from bslbench.errors import ConfigError
 from bslbench.evaluation.spread import METRICS
 from bslbench.report.claims.common import CASE, Loaded, n_seeds, names, over_seeds, overall
@@ -50,7 +50,7 @@ def variance_table(folder: Path, grid: str, metrics: Sequence[str] | None = None
             over_seeds(runs, ratio),
         ]
         for case, runs in loaded.cases()
-        if case.backbone != REFERENCE
+        if case.backbone not in UNTRAINED
     ]
     return loaded.table(
         "variance",

@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
-from bslbench.report.results import Results
+from bslbench.report.results import Results, whole
 
 
 def expected_best(values: Sequence[float]) -> list[float]:
@@ -45,15 +45,15 @@ def best_of(results: Results, metric: str, over: Literal["trials", "seconds"]) -
         raise Nothing(f"trials are scored by {results.primary}, not by {metric}")
     if not path.is_file():
         raise Nothing(f"no {path}: tuning makes it")
-    frame = pd.read_csv(path)
     series = []
-    for loss, trials in frame.groupby("loss", sort=False):
-        scored = trials["score"].fillna(trials["score"].min())
-        if scored.isna().any():
-            continue  # none was ever evaluated
-        y = expected_best([float(score) for score in scored])
-        step = 1.0 if over == "trials" else fmean(float(s) for s in trials["seconds"])
-        series.append(Series(str(loss), [step * n for n in range(1, len(y) + 1)], y))
+    with whole(path):
+        for loss, trials in pd.read_csv(path).groupby("loss", sort=False):
+            scored = trials["score"].fillna(trials["score"].min())
+            if scored.isna().any():
+                continue  # none was ever evaluated
+            y = expected_best([float(score) for score in scored])
+            step = 1.0 if over == "trials" else fmean(float(s) for s in trials["seconds"])
+            series.append(Series(str(loss), [step * n for n in range(1, len(y) + 1)], y))
     if not series:
         raise Nothing(f"no trial in {path} has a score")
     return Chart(

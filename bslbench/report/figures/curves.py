@@ -11,7 +11,7 @@ from bslbench.report.best import Case, chosen, tuned_away
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import losses_in_order, of_the_best, titles
 from bslbench.report.levels import noise_text
-from bslbench.report.results import Results, Run
+from bslbench.report.results import Results, Run, whole
 
 COLUMNS = {"Recall@20": "recall", "NDCG@20": "ndcg"}
 """What ``curve.csv`` calls the metrics that it has."""
@@ -103,23 +103,23 @@ def _panels(
     names = titles(kept)
     panels: defaultdict[str, list[Series]] = defaultdict(list)
     for case, runs in kept.items():
-        read = [[(_place(point, over), value(point)) for point in _read(results, r)] for r in runs]
+        read = [_read(results, run, over, value) for run in runs]
         curves = [curve for curve in read if curve and not any(math.isnan(y) for _, y in curve)]
         if curves:
             panels[names[case]].append(_series(case.loss, curves, best=best))
     return tuple(Panel(title, tuple(series)) for title, series in panels.items())
 
 
-def _read(results: Results, run: Run) -> list[Point]:
+def _read(
+    results: Results, run: Run, over: Over, value: Callable[[Point], float]
+) -> list[tuple[float, float]]:
     path = results.folder / "runs" / run.id / "curve.csv"
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-
-
-def _place(point: Point, over: Over) -> float:
-    return point["epoch"] + 1 if over == "epochs" else point["seconds"]
+    with whole(path), path.open(newline="") as file:
+        points = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        places = [p["epoch"] + 1 if over == "epochs" else p["seconds"] for p in points]
+        return list(zip(places, map(value, points), strict=True))
 
 
 def _series(loss: str, curves: Sequence[Sequence[tuple[float, float]]], *, best: bool) -> Series:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from statistics import fmean
 
-from bslbench.config import REFERENCE
+from bslbench.config import UNTRAINED
 from bslbench.report.best import as_without_noise, chosen, tuned_away
 from bslbench.report.claims.robustness import BOTH, BY_LEVEL, FIXED, Line, lines
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
@@ -32,7 +32,7 @@ def robustness(results: Results, metric: str, *, relative: bool) -> Chart:
         If no loss has runs at two levels of one kind.
     """
     test = results.scores([metric])
-    kept = {case: runs for case, runs in chosen(results).items() if case.backbone != REFERENCE}
+    kept = {case: runs for case, runs in chosen(results).items() if case.backbone not in UNTRAINED}
     several = len({case.dataset for case in kept}) > 1
     panels = []
     for axis, own in lines(results, kept).items():

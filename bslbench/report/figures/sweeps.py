@@ -6,11 +6,11 @@ from statistics import fmean
 from typing import Any, TypeGuard
 
 from bslbench.config import REFERENCE
-from bslbench.report.best import Case, best_key, case_of, selecting
+from bslbench.report.best import Case, Rows, best_key, case_of, rows_by, selecting
 from bslbench.report.figures.chart import Chart, Nothing, Panel, Series
 from bslbench.report.figures.words import INTERVAL, half_interval, losses_in_order
 from bslbench.report.levels import CLEAN_NAME, noise_text
-from bslbench.report.results import Key, Results, Run
+from bslbench.report.results import Results, Run
 
 LEAST = 3
 """Values of a setting that make a curve."""
@@ -45,12 +45,14 @@ def sweep(results: Results, metric: str, field: str) -> Chart:
     test = results.scores([metric])
     splits = {run.selection for run in results.runs}
     picks = selecting(results)
-    points: defaultdict[Case, defaultdict[float, defaultdict[Key, list[Run]]]]
-    points = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for run in results.runs:
+
+    def place(run: Run) -> tuple[Case, float] | None:
         value = run.fields.get(field)
-        if _number(value) and run.id in results.finished:
-            points[case_of(run)][value][run.key].append(run)
+        return (case_of(run), value) if _number(value) else None
+
+    points: defaultdict[Case, dict[float, Rows]] = defaultdict(dict)
+    for (case, value), rows in rows_by(results, place).items():
+        points[case][value] = rows
 
     def pick(runs: Sequence[Run]) -> float:
         return fmean(picks[run.id] for run in runs)

@@ -80,14 +80,13 @@ class Pool:
     def _add(self, results: Results, rules: Rules) -> None:
         table = results.record.to_dict("records")
         records = {row["run_id"]: {str(k): str(v) for k, v in row.items()} for row in table}
-        finished = [run for run in results.runs if run.id in results.finished]
-        for run in finished:
+        for run in results.done:
             if int(records[run.id].get("rules") or 0) < rules.version:
                 self.refused[results.grid] = run.id
                 return
         self.grids.append(results.grid)
-        new = {run.id for run in finished} - self._records.keys()
-        for run in finished:
+        new = results.finished - self._records.keys()
+        for run in results.done:
             if run.id not in new:
                 continue
             self._records[run.id] = records[run.id]
