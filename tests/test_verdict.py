@@ -18,7 +18,7 @@ from bslbench.evaluation.metrics import per_user
 from bslbench.evaluation.ranks import Ranks
 from bslbench.losses import LOSSES
 from bslbench.noise import Noise
-from bslbench.report.verdict.findings import Finding
+from bslbench.report.verdict.findings import Finding, not_told
 from bslbench.report.verdict.judge import verdict
 from bslbench.report.verdict.noisy import slopes
 from bslbench.report.verdict.page import judged, page, summary_table
@@ -524,7 +524,9 @@ def test_counts_make_the_verdict():
 
     def of_states(*states):
         findings = [
-            Finding(Place(f"d{n}", "mf"), state, None, ("x",) if "told" in state else ())
+            Finding(
+                Place(f"d{n}", "mf"), state, not_told("mse", "x"), ("x",) if "told" in state else ()
+            )
             for n, state in enumerate(states)
         ]
         return verdict(claim, findings, 2).judgement

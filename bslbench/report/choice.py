@@ -16,6 +16,7 @@ from bslbench.engine.store import Run
 from bslbench.evaluation.metrics import per_user
 from bslbench.evaluation.ranks import I32, Ranks
 from bslbench.evaluation.statistics import SMALLEST_EFFECT, FloatArray
+from bslbench.report.parts import listed
 from bslbench.report.significance import Comparison, compare_values
 
 METRIC, K = "Recall", 20
@@ -127,11 +128,11 @@ def _which(
         )
     if open_:
         return (
-            f"This budget cannot separate {_listed([pick.name, *open_])}; first on validation is "
+            f"This budget cannot separate {listed([pick.name, *open_])}; first on validation is "
             f"{chosen}."
         )
     if alike:
-        return f"Train with {chosen}; {_listed(alike)} would do as well."
+        return f"Train with {chosen}; {listed(alike)} would do as well."
     return f"Train with {chosen}."
 
 
@@ -162,7 +163,7 @@ def _how_sure(
         parts.append(_turned(outcome, turns))
     if gone:
         tried = f"{_count(outcome.tried, 'setting')} each"
-        parts.append(f"before the final runs {_listed(gone)} had left, after {tried}")
+        parts.append(f"before the final runs {listed(gone)} had left, after {tried}")
     return _sentence("; ".join(parts) or "no other loss was in the race")
 
 
@@ -170,7 +171,7 @@ def _turned(outcome: Outcome, turns: Mapping[str, float]) -> str:
     before = outcome.heats[-2]
     leads = [f"{name} was ahead of it by {_percent(lead)}" for name, lead in turns.items()]
     text = (
-        f"but on {before.rung.share} of the users {_listed(leads)}, and on all of them each has "
+        f"but on {before.rung.share} of the users {listed(leads)}, and on all of them each has "
         "had one setting"
     )
     budget = outcome.budget_for_setting()
@@ -236,11 +237,6 @@ def _percent(share: float) -> str:
 
 def _count(n: int, noun: str) -> str:
     return f"{n} {noun}{'s' * (n > 1)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    *most, last = names
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _sentence(text: str) -> str:

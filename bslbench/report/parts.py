@@ -15,6 +15,18 @@ EXPERIMENTAL = "†"
 """Marks losses that have met no published figure yet."""
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them.
+
+    Examples
+    --------
+    >>> listed(["mse", "bce", "bpr"])
+    'mse, bce and bpr'
+    """
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def measured(metric: str, group: str = "") -> Column:
     """Return the column of a metric, which knows which way is better."""
     higher = METRICS[parse_metric(metric)[0]].higher_is_better

@@ -23,11 +23,9 @@ from bslbench.report.best import (
 from bslbench.report.levels import CLEAN_NAME, noise_text
 from bslbench.report.parts import mean_entry
 from bslbench.report.provenance import footer, problems
-from bslbench.report.results import Key, Results, Run
+from bslbench.report.results import PRIMARY, Key, Results, Run
 from bslbench.report.significance import Comparison, compare
 from bslbench.report.table import Column, Entry, Like, Table
-
-PRIMARY = "Recall@20"
 
 NO_SETTINGS = {"id", "seed", "loss", "loss_version"}
 """Fields of a run that do not say how it was trained."""
@@ -98,14 +96,14 @@ class Loaded:
         return {group: rows[key] for group, rows in groups if (key := self.best(rows))}
 
     def metric(self, asked: Sequence[str] | None) -> str:
-        """Return the metric of a table of one: the first asked for, else `PRIMARY`.
+        """Return the metric of a table of one: the first asked for, else Recall@20.
 
         Raises
         ------
         ConfigError
             If there is none of that name.
         """
-        name = (asked or [PRIMARY])[0]
+        name = (asked or PRIMARY)[0]
         self.results.scores([name])
         return name
 

@@ -51,7 +51,7 @@ class Finding:
 
     place: Place
     state: State
-    gain: Gain | None
+    gain: Gain
     missing: tuple[str, ...]
     notes: tuple[str, ...] = ()
 

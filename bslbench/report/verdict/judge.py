@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bslbench.report.levels import CLEAN
+from bslbench.report.parts import listed
 from bslbench.report.verdict.findings import Finding, decided, not_told
 from bslbench.report.verdict.measures import MEASURES
 from bslbench.report.verdict.noisy import levels
 from bslbench.report.verdict.pool import Place, Pool
-from bslbench.report.verdict.rules import Claim, Rules, base_of, listed
+from bslbench.report.verdict.rules import Claim, Rules, base_of
 
 Judgement = Literal["holds", "does not hold", "mixed", "cannot be told"]
 

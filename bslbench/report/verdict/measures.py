@@ -9,6 +9,7 @@ import numpy as np
 
 from bslbench.evaluation.groups import N_GROUPS, TAIL
 from bslbench.evaluation.statistics import SMALLEST_EFFECT, estimate
+from bslbench.report.parts import listed
 from bslbench.report.significance import compare
 from bslbench.report.verdict.findings import (
     Finding,
@@ -21,7 +22,7 @@ from bslbench.report.verdict.findings import (
 )
 from bslbench.report.verdict.noisy import slope, temperature
 from bslbench.report.verdict.pool import SCORES, Arm, Place, Pool
-from bslbench.report.verdict.rules import Claim, Rules, listed
+from bslbench.report.verdict.rules import Claim, Rules
 from bslbench.report.verdict.theory import identities
 
 Find = Callable[[Pool, Rules, Claim, Place], Finding | None]
@@ -52,7 +53,7 @@ def equal(pool: Pool, rules: Rules, claim: Claim, place: Place) -> Finding | Non
     finding = decided(place, list(_gains(pool, claim, own, others, seeds)))
     whole = metric(at_home, rules, claim, place)
     left = ""
-    if finding.gain and whole and whole.gain and whole.gain.value > 0:
+    if whole and whole.gain.value > 0:
         left = f"; {finding.gain.value / whole.gain.value:.0%} of the gain with each at its own"
     return replace(finding, notes=(*finding.notes, shown + left))
 

@@ -113,9 +113,6 @@ def _row(finding: Finding) -> Iterator[Like]:
     gain = finding.gain
     yield from finding.place
     notes = "; ".join((*finding.missing, *finding.notes))
-    if gain is None:
-        yield from ("", "", None, None, None, None, finding.state, notes)
-        return
     yield gain.against
     yield Entry(gain.n_seeds) if gain.n_seeds else ""
     if gain.spec and gain.value == gain.value:

@@ -1,7 +1,6 @@
 """The rules as data: what a claim says, what it is measured by, and what it takes to judge it."""
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -112,15 +111,3 @@ def read_rules(path: Path = RULES) -> Rules:
         Naming the file and the key that is wrong.
     """
     return validated(Rules, read_toml(path), str(path))
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them.
-
-    Examples
-    --------
-    >>> listed(["mse", "bce", "bpr"])
-    'mse, bce and bpr'
-    """
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
