@@ -64,6 +64,7 @@ def run(
     options = Options(folder, catalog, save_model)
     store = Store(Path(results_dir))
     store.check_free(asked.name)
+    store.check_kept(asked.name)
     with watcher(Console(stderr=True)) as shown:
         outcome = run_grid(asked.name, cells, store, shown, execute, options=options)
     if outcome.failed:

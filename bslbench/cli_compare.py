@@ -86,6 +86,7 @@ def compare(
     console = Console(stderr=True)
     tell_of_compiling(console.print)
     held = open_pack(against, results)
+    console.print(f"against {held.where}", highlight=False, markup=False)
     name = name or f"{loss.rpartition(':')[2]}-against-{held.grid}"
     name = validated(Grid, {"name": name}, "--name").name
     study, rounds, seeds = rival(held, loss, name, data, known)

@@ -178,6 +178,7 @@ def train(
     if any(cell.loss == "bsl" and cell.loss_params.get("n_pos") == 1 for cell in cells):
         console.print("bsl with n_pos=1 pools nothing: it is bsl_reweight, and sl where rho is 1")
     store = Store(results)
+    store.check_free(asked.name)
     how = Options(data, known, save_model, force, keep_every)
     tell_of_compiling(console.print)
     if dry_run:
@@ -190,7 +191,8 @@ def train(
         print(tabulate(rows, "keys", "simple", disable_numparse=True))
         print(summary)
         return
-    store.check_free(asked.name)
+    if not force:
+        store.check_kept(asked.name)
     try:
         with watcher(console) as shown:
             outcome = run_grid(

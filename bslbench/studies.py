@@ -47,12 +47,14 @@ def carry_out(
     Raises
     ------
     ConfigError
-        If the folder has another study, or the budget does not allow one round.
+        If the folder has another study, or tables without their runs, or the budget does not
+        allow one round.
     RunFailed
         If all trials of a loss fail, or a final run does.
     Interrupted
         After SIGINT or SIGTERM: all that was made is kept.
     """
+    store.check_kept(study.name)
     ledger = Ledger(store.root / study.name)
     if not ledger.begun:
         check_budget(budget)

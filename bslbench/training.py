@@ -170,6 +170,7 @@ def train(
         backbone.train()
         if now.step == 0 and (on_epoch_start := getattr(loss, "on_epoch_start", None)):
             adam.settle()
+            torch.default_generator.manual_seed(key_of(seed, "epoch", now.epoch))
             with torch.no_grad():
                 on_epoch_start(*backbone.tables(), now.epoch)
         resting = (rests := getattr(loss, "rests", None)) and rests(now.epoch)

@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 # On a worker's one core the kernels could not be tried on several threads otherwise.
-os.environ.setdefault("NUMBA_NUM_THREADS", "4")
+os.environ["NUMBA_NUM_THREADS"] = "4"
 
 from bslbench import cli  # before torch: bslbench sets how OpenMP threads wait
-from bslbench.engine.machine import n_cores
+from bslbench.engine.machine import n_cores, set_threads
 from bslbench.errors import DataError
 from tests.fixtures import Command
 
 # isort: split
-import numba
 import torch
 
 worker = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...
@@ -25,7 +24,7 @@ worker = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, ...
 if worker and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
-numba.set_num_threads(min(n_cores(), numba.config.NUMBA_NUM_THREADS))
+set_threads(n_cores())
 
 if not torch.cuda.is_available():  # Triton reads it when it is imported and at every kernel
     os.environ["TRITON_INTERPRET"] = "1"

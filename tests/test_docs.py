@@ -196,6 +196,7 @@ def test_the_check_of_a_loss_of_your_own_passes(tmp_path: Path, monkeypatch) -> 
     (tmp_path / "my_loss.py").write_text(loss)
     monkeypatch.syspath_prepend(tmp_path)
     exec(check, {})
+    del sys.modules["my_loss"]
 
 
 def prepare(folder: Path, page: str) -> None:

@@ -94,6 +94,8 @@ def test_an_arm_that_was_only_looked_at_is_not_taken_apart(tmp_path: Path) -> No
     assert set(column(table, "loss")[-4:]) == {"sl over bpr"}
     assert column(table, "M")[-4:] == ["", "1 to 800", "", "1 to 800"]
     assert set(column(table, "seeds")[-4:]) == {"2"}
+    aside = "left aside for fewer seeds: sl, cosine, M = 1600; mse, inner, M = 800"
+    assert f"yelp2018, mf, clean: {aside}" in table.notes
 
 
 def test_the_best_opponent_is_taken_apart_too_or_what_lacks_is_said(tmp_path: Path) -> None:

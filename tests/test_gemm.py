@@ -6,18 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from bslbench.engine.machine import n_cores, set_threads
 from bslbench.evaluation.ranking import EmbeddingScorer
 from bslbench.kernels.gemm import matmul
 from bslbench.kernels.uniformity import uniformity
+from tests.fixtures import on_threads
 
 THREADS = (1, 2, 3, 8, 16, 32)
 
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+    with on_threads(n_cores()):
+        yield
 
 
 def draw(*shape: int) -> Tensor:
@@ -38,7 +39,7 @@ def test_product_and_gradients_have_the_numbers_of_float64_and_the_same_bits(
     (expected * weights).sum().backward()
     outcomes = []
     for count in THREADS:
-        torch.set_num_threads(count)
+        set_threads(count)
         rows, columns = (table.clone().requires_grad_() for table in tables)
         product = matmul(rows, columns.T)
         (product * weights).sum(1).sum().backward()
@@ -57,7 +58,7 @@ def test_scores_of_a_ranking_do_not_depend_on_threads_or_blocks(n_items: int) ->
     users, items = draw(301, 64), draw(n_items, 64)
     outcomes = []
     for count in THREADS:
-        torch.set_num_threads(count)
+        set_threads(count)
         scorer = EmbeddingScorer(users, items, "cosine")
         for size in (301, 100, 7):
             blocks = torch.arange(301).split(size)
@@ -70,7 +71,7 @@ def test_scores_of_a_ranking_do_not_depend_on_threads_or_blocks(n_items: int) ->
 def test_uniformity_does_not_depend_on_threads(n: int) -> None:
     outcomes = []
     for count in THREADS:
-        torch.set_num_threads(count)
+        set_threads(count)
         rows = torch.nn.functional.normalize(draw(n, 50)).requires_grad_()
         value = uniformity(rows)
         value.backward()

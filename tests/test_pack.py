@@ -244,12 +244,16 @@ def test_a_grid_without_its_runs_is_the_pack_in_its_folder(packed: bytes, tmp_pa
     pack = read_pack(packed, "it")
     folder = tmp_path / "study"
     folder.mkdir()
-    (folder / "grid.toml").write_bytes(pack.files["grid/grid.toml"])
+    for name in ("grid.toml", "runs.csv"):
+        (folder / name).write_bytes(pack.files[f"grid/{name}"])
     with pytest.raises(ConfigError, match="runs are not finished"):
         open_pack("study", tmp_path)
     (folder / "study.zip").write_bytes(packed)
     found = open_pack("study", tmp_path)
     assert found.files == pack.files and found.where == str(folder / "study.zip")
+    Store(tmp_path).run(pack.cells[0].id).folder.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="runs are not finished"):  # some are: train the others
+        open_pack("study", tmp_path)
 
 
 def test_a_grid_that_is_not_finished_is_not_packed(root: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from bslbench.data.splits import take
 from bslbench.engine.cell import run_cell
 from bslbench.engine.grid import expand
 from bslbench.engine.inputs import Options
-from bslbench.engine.machine import set_threads
+from bslbench.engine.machine import n_cores, set_threads
 from bslbench.engine.plan import plan
 from bslbench.engine.presets import find_presets
 from bslbench.engine.store import Store
@@ -30,7 +30,7 @@ from bslbench.evaluation.ranking import Scorer, rank_all, tie_order
 from bslbench.kernels import cpu_als, inverse
 from bslbench.references import EASE, IALS, REFERENCES, ItemKNN, Popularity, Random
 from bslbench.references.itemknn import Similarity
-from tests.fixtures import checkerboard, ragged, tiny
+from tests.fixtures import checkerboard, on_threads, ragged, tiny
 
 F64 = npt.NDArray[np.float64]
 SMALL = "synthetic?users=200&items=120&interactions=4000"
@@ -42,9 +42,8 @@ def scores_of(scorer: Scorer, data: Interactions) -> F64:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    set_threads(before)
+    with on_threads(n_cores()):
+        yield
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -155,7 +154,7 @@ def test_inverse_in_place(n: int, threads: None) -> None:
     matrix = factor @ factor.T / n + torch.eye(n, dtype=torch.float64)
     made = []
     for count in (1, 2, 3, 8):
-        torch.set_num_threads(count)
+        set_threads(count)
         made.append(matrix.float())
         inverse.invert(made[-1])
     assert all(torch.equal(made[0], other) for other in made[1:])

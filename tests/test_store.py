@@ -124,16 +124,19 @@ def test_others_can_read_what_a_run_leaves(tmp_path: Path) -> None:
 def test_tables_without_their_runs_are_not_emptied(bslbench: Any, tmp_path: Path) -> None:
     train = ["train", "--dataset", SMALL, "--loss", "sl", "--set", "epochs=1", "--name", "trial"]
     assert bslbench(*train)[0] == 0
-    the_run(tmp_path / "results").forget()
-    assert bslbench(*train)[0] == 0  # one that is about to be trained anew is no loss
     tables = metrics(tmp_path / "results")
     shutil.rmtree(tmp_path / "results" / "runs")
     code, _, err = bslbench(*train)
-    assert code == 2 and "trial has tables of 1 runs that are not in results/runs: " in err
+    assert code == 2 and "trial has tables of runs that are not in results/runs, and" in err
     assert metrics(tmp_path / "results") == tables
     assert bslbench(*train, "--dry-run")[0] == 0
+    damaged = tmp_path / "results" / "trial" / "runs.csv"
+    damaged.write_bytes(b"\xff" + damaged.read_bytes()[1:])
+    assert not Store(tmp_path / "results").has_tables_alone("trial")  # it is written anew
     assert bslbench(*train, "--results", "elsewhere")[0] == 0
     assert metrics(tmp_path / "elsewhere") == tables
+    shutil.rmtree(tmp_path / "elsewhere" / "runs")
+    assert bslbench(*train, "--results", "elsewhere", "--force")[0] == 0
 
 
 def test_any_name_is_read_back() -> None:

@@ -209,18 +209,22 @@ class Store:
             self._write_grid(folder, name, [*cells, *guests])
 
     def check_free(self, name: str) -> None:
-        """Raise a `ConfigError` if a grid would take the place of what cannot be made again.
-
-        That is what a study or race came to, and tables that came without their runs.
-        """
+        """Raise a `ConfigError` if a grid would take the place of what a study or race came to."""
         folder = self.root / name
         if any((folder / part).exists() for part in ("study.toml", "race")):
             raise ConfigError(f"{folder} has the results of a study; give another --name")
-        runs = (self.run(run_id) for run_id in _finished(folder))
-        if absent := [run for run in runs if not run.folder.exists()]:
+
+    def has_tables_alone(self, name: str) -> bool:
+        """Tell whether a grid's tables came without their runs, as they do in a repository."""
+        finished = _finished(self.root / name)
+        return bool(finished) and not any(self.run(run_id).folder.exists() for run_id in finished)
+
+    def check_kept(self, name: str) -> None:
+        """Raise a `ConfigError` if writing a grid anew would empty tables without their runs."""
+        if self.has_tables_alone(name):
             raise ConfigError(
-                f"{folder} has tables of {len(absent)} runs that are not in {self.root / 'runs'}: "
-                "training would empty them; give other --results or another --name"
+                f"{self.root / name} has tables of runs that are not in {self.root / 'runs'}, and "
+                "they would be emptied; give other --results or another --name"
             )
 
     def check_joins(self, name: str, cell: Cell) -> None:
@@ -349,9 +353,9 @@ def _listed(folder: Path) -> list[Listed]:
 def _finished(folder: Path) -> list[str]:
     """Return the ids of the runs that a grid's ``runs.csv`` has as finished, none without one."""
     try:
-        with (folder / "runs.csv").open(newline="") as file:
+        with (folder / "runs.csv").open(newline="", encoding="utf-8", errors="replace") as file:
             return [row["run_id"] for row in csv.DictReader(file) if row["status"] == "finished"]
-    except (FileNotFoundError, KeyError):  # a damaged one is about to be written anew
+    except (OSError, KeyError, csv.Error):  # a damaged one is about to be written anew
         return []
 
 

@@ -210,7 +210,9 @@ def whole(path: Path) -> Iterator[None]:
     """Turn what a damaged file of the store makes its reader raise into a `DataError`."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # TOML and CSV errors too
         raise DataError(f"{path} is not whole; run again what made it") from error
 
 

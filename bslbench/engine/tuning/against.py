@@ -25,7 +25,7 @@ from bslbench.plugins import find
 def open_pack(asked: str, results: Path) -> Pack:
     """Return the pack in a file, or that of a grid in the results.
 
-    Of a grid whose runs are not all there this is the one that lies in its folder.
+    Of a grid of which there are tables alone this is the one that lies in its folder.
 
     Raises
     ------
@@ -35,11 +35,8 @@ def open_pack(asked: str, results: Path) -> Pack:
     path = Path(asked)
     if path.suffix != ".zip":
         path = results / asked / f"{asked}.zip"
-        try:
+        if not (path.is_file() and Store(results).has_tables_alone(asked)):
             return read_pack(pack_grid(results, asked), f"grid '{asked}'")
-        except ConfigError:
-            if not path.is_file():
-                raise
     try:
         return read_pack(path.read_bytes(), str(path))
     except OSError as error:

@@ -194,7 +194,7 @@ class Ledger:
     def _told(self) -> bool:
         """Tell whether ``trials.csv`` has a trial."""
         try:
-            return len((self.folder / "trials.csv").read_text("utf-8").splitlines()) > 1
+            return len((self.folder / "trials.csv").read_bytes().splitlines()) > 1
         except FileNotFoundError:
             return False
 

@@ -105,8 +105,8 @@ def factorial_table(folder: Path, grid: str, metrics: Sequence[str] | None = Non
             "of each loss, score and M the settings best on the selection split, of those with as "
             f"many seeds as any: {_tried(loaded)}",
             f"{LOSS} over another loss: from {RIVAL}, and from the best of {', '.join(RIVALS)} on "
-            f"the selection split, at the score and M that it declares, to {LOSS} at its best, of "
-            "those with as many seeds as any",
+            f"the selection split, at the score and M that it declares, to {LOSS} at its best; of "
+            "arms with fewer seeds than others none is the best",
             "gain: relative, of one factor averaged over all orders in which they can be switched "
             f"(Shapley), in log {metric}, so that the factors multiply to all; 95 % interval over "
             "seeds, of two or more that every step has",
@@ -129,12 +129,16 @@ def _apart(
     loaded: Loaded, arms: Arms, values: Mapping[str, float]
 ) -> tuple[list[list[Like]], list[str]]:
     """Return the rows of a place's gains, but for the place, and what lacks for others."""
-    end = best_key({a: runs for a, runs in arms.items() if a.loss == LOSS}, loaded.selected)
+    own = {arm: runs for arm, runs in arms.items() if arm.loss == LOSS}
+    end = best_key(own, loaded.selected)
     assert end is not None
     declared = [Arm.declared(loss) for loss in RIVALS]
-    best = best_key({a: arms[a] for a in declared if a in arms}, loaded.selected) or declared[0]
+    others = {arm: arms[arm] for arm in declared if arm in arms}
+    best = best_key(others, loaded.selected) or declared[0]
     lost = [str(arm) for arm in declared if arm not in arms]
     lack = [f"no {'; '.join(lost)}: the best is of the others"] if lost else []
+    if fewer := [str(arm) for group in (own, others) for arm in _fewer_seeds(group)]:
+        lack.append(f"left aside for fewer seeds: {'; '.join(fewer)}")
     rows: list[list[Like]] = []
     for start in dict.fromkeys((declared[0], best)):
         corners = dict.fromkeys(map(Arm._make, product(*zip(start, end, strict=True))))
@@ -145,6 +149,11 @@ def _apart(
         else:
             lack.append(f"{LOSS} over {start.loss}: no seed in common")
     return rows, lack
+
+
+def _fewer_seeds(arms: Arms) -> list[Arm]:
+    most = max(map(len, arms.values()), default=0)
+    return [arm for arm, runs in arms.items() if len(runs) < most]
 
 
 def _logs(arms: Arms, values: Mapping[str, float]) -> dict[Arm, FloatArray]:
