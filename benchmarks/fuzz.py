@@ -168,6 +168,7 @@ def targets(folder: Path) -> dict[str, Target]:
         n for n in kept if n.startswith("results/runs/") and n.endswith((".json", ".csv"))
     )
     found["runs"] = Target(kept, of_run, train)
+    found["train, tables"] = Target(kept, tables_of, train)
     found["pack"] = Target(
         {"p.zip": pack_grid(Path("results"), "g")}, ("p.zip",), ["unpack", "p.zip"]
     )
