@@ -59,7 +59,11 @@ class Processes:
                     slot.look(listener)
         finally:
             for slot in slots:
-                slot.close()
+                if slot.busy:
+                    slot.kill()
+            # Waited for: Python, if it ends meanwhile, may wake a pool's thread that has just gone.
+            for slot in slots:
+                slot.pool.shutdown(cancel_futures=True)
 
 
 class _Slot:
@@ -116,7 +120,7 @@ class _Slot:
             result = self.future.result()
         except BrokenProcessPool:
             asked = self.asked.value and not self.overdue
-            self.close()
+            self.pool.shutdown(wait=False, cancel_futures=True)
             self.open()
             if asked:
                 return Result("interrupted")
@@ -134,11 +138,6 @@ class _Slot:
         if self.pid.value:
             with suppress(ProcessLookupError):
                 os.kill(self.pid.value, signal.SIGKILL)
-
-    def close(self) -> None:
-        if self.busy:
-            self.kill()
-        self.pool.shutdown(wait=False, cancel_futures=True)
 
 
 # In the worker
