@@ -21,8 +21,9 @@ from tabulate import tabulate
 
 from benchmarks import PROGRAM
 from bslbench.config import Cell, TrainSettings
+from bslbench.engine.grid_files import TRAILING, csv_text
 from bslbench.engine.machine import environment
-from bslbench.engine.store import TRAILING, Store, csv_text, sha256
+from bslbench.engine.store import Store, sha256
 from bslbench.evaluation.metrics import summary
 from bslbench.evaluation.ranks import DEPTH, Ranks
 from bslbench.seeding import key_of

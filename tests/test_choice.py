@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bslbench.config import Cell
+from bslbench.engine.grid_files import TRAILING, csv_text
 from bslbench.engine.inputs import Options
 from bslbench.engine.race.finals import Final, Finals
 from bslbench.engine.race.heats import Heat
@@ -16,7 +17,7 @@ from bslbench.engine.race.ladder import entered, ladder, study
 from bslbench.engine.race.race import Outcome
 from bslbench.engine.race.record import Record
 from bslbench.engine.status import span
-from bslbench.engine.store import TRAILING, Run, csv_text
+from bslbench.engine.store import Run
 from bslbench.evaluation.ranking import Ranks
 from bslbench.report.choice import Verdict, verdict
 from tests.races import heat, planned, race

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from bslbench.engine.store import OTHERWISE
+from bslbench.engine.grid_files import OTHERWISE
 from bslbench.errors import ConfigError
 from bslbench.evaluation.statistics import holm
 from bslbench.report.claims.ablation import ablation_table

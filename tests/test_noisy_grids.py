@@ -8,8 +8,9 @@ import pytest
 
 from bslbench.config import Cell, Noise
 from bslbench.engine.grid import expand
+from bslbench.engine.grid_files import sources
 from bslbench.engine.inputs import Options, split_of
-from bslbench.engine.store import Store, sources
+from bslbench.engine.store import Store
 from bslbench.engine.tuning.contenders import contenders
 from bslbench.engine.tuning.ledger import Trial
 from bslbench.engine.tuning.outcome import tuned_toml

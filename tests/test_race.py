@@ -12,6 +12,7 @@ import pytest
 from bslbench import memory
 from bslbench.config import Cell
 from bslbench.engine.failures import record_failure
+from bslbench.engine.grid_files import TRAILING, csv_text
 from bslbench.engine.inputs import Options
 from bslbench.engine.jobs import Job, Listener, Result, Stop
 from bslbench.engine.race import clock as clocks
@@ -26,7 +27,7 @@ from bslbench.engine.race.race import Outcome, run_race
 from bslbench.engine.race.record import Folder, Record
 from bslbench.engine.race.stages import promising
 from bslbench.engine.status import overview
-from bslbench.engine.store import TRAILING, Store, csv_text, sha256
+from bslbench.engine.store import Store, sha256
 from bslbench.errors import ConfigError, DataError, RunFailed
 from tests.races import DATA, SET, heat, means, planned, race
 

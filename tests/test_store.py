@@ -13,8 +13,9 @@ import torch
 
 from bslbench.engine import cell as cells
 from bslbench.engine.grid import expand
+from bslbench.engine.grid_files import Listed, grid_toml
 from bslbench.engine.inputs import Options
-from bslbench.engine.store import Listed, Run, Store, grid_toml
+from bslbench.engine.store import Run, Store
 from bslbench.errors import StoreError
 from bslbench.evaluation.ranks import Ranks
 from bslbench.files import write_atomically

@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from bslbench import cli
+from bslbench.engine.grid_files import csv_text
 from bslbench.engine.machine import environment
-from bslbench.engine.store import Store, csv_text
+from bslbench.engine.store import Store
 from bslbench.errors import ConfigError
 from bslbench.evaluation.metrics import per_user
 from bslbench.evaluation.ranks import Ranks

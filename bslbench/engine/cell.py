@@ -19,11 +19,12 @@ from bslbench.config import EXTERNAL, REFERENCE, Cell, Selection, TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.data.noise import false_negative_share, realised
 from bslbench.engine.failures import recording_failure
+from bslbench.engine.grid_files import TRAILING, csv_text
 from bslbench.engine.inputs import DEFAULTS, Options, split_of
 from bslbench.engine.machine import environment
 from bslbench.engine.pruning import Bar, Pruned, fallen, give_up, past
 from bslbench.engine.state import Keeper, kept_state
-from bslbench.engine.store import TRAILING, Run, Store, csv_text, sha256
+from bslbench.engine.store import Run, Store, sha256
 from bslbench.errors import RunFailed
 from bslbench.evaluation.groups import fairness
 from bslbench.evaluation.metrics import per_user, summary

@@ -7,7 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bslbench.engine.store import Store, read_plan
+from bslbench.engine.grid_files import read_plan
+from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError, suggest
 
 

@@ -7,10 +7,8 @@ and can be rebuilt at any time. Whoever writes holds a lock that dies with its p
 
 import csv
 import hashlib
-import io
 import json
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +16,25 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bslbench.config import EXTERNAL, FRAMING, Cell, Scalar, toml_value
+from bslbench.config import EXTERNAL, Cell, Scalar
+from bslbench.engine.grid_files import (
+    LEADING,
+    TRAILING,
+    Entry,
+    Listed,
+    csv_text,
+    finished_in,
+    grid_toml,
+    listed_in,
+    sort_key,
+    sources,
+    varying_fields,
+)
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.files import locked, write_atomically
 
-LEADING = ["run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "noise_fneg"]
-LEADING += ["seed", "selection"]
-TRAILING = ["split", "metric", "k", "group", "value"]
-
-PLANNED = dict.fromkeys(("id", "dataset", "backbone", "loss", "selection"), str) | {"seed": int}
-"""What every cell of a ``grid.toml`` has."""
-
 MOMENT = 0.2
 """Seconds to wait for a run's lock: whoever asks whether it is held takes it for an instant."""
-
-Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -141,21 +143,6 @@ class Run:
             yield
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A cell of which there is what ``grid.toml`` says: its id and every field spelt out."""
-
-    id: str
-    fields: dict[str, Scalar]
-
-    def flat(self) -> dict[str, Scalar]:
-        """Return every field by its plain name."""
-        return self.fields
-
-
-Entry = Cell | Listed
-
-
 class Store:
     """The results folder."""
 
@@ -204,7 +191,7 @@ class Store:
         with locked(folder):  # read and written under one lock: no row that is there gets lost
             listed: list[Listed] = []
             with suppress(DataError):  # a damaged one is about to be written anew
-                listed = _listed(folder)
+                listed = listed_in(folder)
             guests = [cell for cell in listed if cell.fields["backbone"] == EXTERNAL]
             self._write_grid(folder, name, [*cells, *guests])
 
@@ -216,7 +203,7 @@ class Store:
 
     def has_tables_alone(self, name: str) -> bool:
         """Tell whether a grid's tables came without their runs, as they do in a repository."""
-        finished = _finished(self.root / name)
+        finished = finished_in(self.root / name)
         return bool(finished) and not any(self.run(run_id).folder.exists() for run_id in finished)
 
     def check_kept(self, name: str) -> None:
@@ -232,7 +219,7 @@ class Store:
 
         That is, if they are of other data, of another selection or evaluated on other users.
         """
-        for other in _listed(self.root / name):
+        for other in listed_in(self.root / name):
             if other.fields["dataset"] != cell.dataset:
                 continue
             for field, ours in (
@@ -258,15 +245,15 @@ class Store:
         """
         folder, mine = self.root / name, _as_called(cell)
         with locked(folder):
-            listed = (other for other in _listed(folder) if other.id != cell.id)
+            listed = (other for other in listed_in(folder) if other.id != cell.id)
             others = [other for other in listed if _as_called(other) != mine]
             self._write_grid(folder, name, [*others, cell])
 
     def _write_grid(self, folder: Path, name: str, cells: Sequence[Entry]) -> None:
-        cells = sorted(cells, key=_order)
+        cells = sorted(cells, key=sort_key)
         write_atomically(folder / "grid.toml", grid_toml(name, cells))
         metrics = {cell.id: self._metrics(cell) for cell in cells}
-        varying = _varying(cells)
+        varying = varying_fields(cells)
         rows = [self._identity(cell, varying) | row for cell in cells for row in metrics[cell.id]]
         write_atomically(folder / "metrics.csv", csv_text([*LEADING, *varying, *TRAILING], rows))
         runs = [self._run_row(cell, bool(metrics[cell.id])) for cell in cells]
@@ -295,115 +282,10 @@ class Store:
         return row
 
 
-OTHERWISE = "; set otherwise"
-"""How `sources` ends where a grid has other settings than its presets."""
-
-
-def sources(origin: Mapping[str, str]) -> str:
-    """Return where settings are from: the presets or the trial, else ``grid`` or ``default``.
-
-    Presets are no longer what they were where a grid sets the loss, or its rate, otherwise: said by
-    `OTHERWISE`.
-
-    Examples
-    --------
-    >>> sources({"lr": "published preset", "epochs": "grid mine", "dim": "default"})
-    'published'
-    >>> sources({"lr": "published preset", "tau": "grid mine", "dim": "default"})
-    'published; set otherwise'
-    >>> sources({"lr": "grid trial", "dim": "default"}), sources({"lr": "default"})
-    ('grid', 'default')
-    """
-    found = sorted(set(origin.values()))
-    tuned = [text.removesuffix(" preset") for text in found if text.endswith(" preset")]
-    if tuned and any(o.startswith("grid ") for key, o in origin.items() if key not in FRAMING):
-        tuned[-1] += OTHERWISE
-    tuned += [text for text in found if text == "trial"]
-    by_grid = "grid" if any(text.startswith("grid ") for text in found) else "default"
-    return "; ".join(tuned) or by_grid
-
-
-def read_plan(path: Path) -> list[dict[str, Any]]:
-    """Return the cells of a ``grid.toml``, each with its id and every field.
-
-    Raises
-    ------
-    DataError
-        If the file is damaged.
-    """
-    try:
-        cells: list[dict[str, Any]] = tomllib.loads(path.read_text("utf-8"))["cells"]
-        for cell in cells:
-            cell.setdefault("loss_version", 1)  # which older grids do not say
-            for key, kind in PLANNED.items():
-                if not isinstance(cell[key], kind):
-                    raise TypeError(key)
-    except (ValueError, KeyError, TypeError) as error:  # TOML and decoding errors are ValueErrors
-        raise DataError(f"{path} is not whole; train the grid again") from error
-    return cells
-
-
-def _listed(folder: Path) -> list[Listed]:
-    """Return the cells of the grid that a folder holds, none if it holds none."""
-    path = folder / "grid.toml"
-    cells = read_plan(path) if path.exists() else []
-    return [Listed(cell["id"], {k: v for k, v in cell.items() if k != "id"}) for cell in cells]
-
-
-def _finished(folder: Path) -> list[str]:
-    """Return the ids of the runs that a grid's ``runs.csv`` has as finished, none without one."""
-    try:
-        with (folder / "runs.csv").open(newline="", encoding="utf-8", errors="replace") as file:
-            return [row["run_id"] for row in csv.DictReader(file) if row["status"] == "finished"]
-    except (OSError, KeyError, csv.Error):  # a damaged one is about to be written anew
-        return []
-
-
 def _as_called(cell: Entry) -> dict[str, Scalar]:
     """Return what a cell is called by: of one from outside all but what it was made of."""
     outside = cell.flat()["backbone"] == EXTERNAL
     return {k: v for k, v in cell.flat().items() if not (outside and k == "loss_source")}
-
-
-def _order(cell: Entry) -> tuple[str, ...]:
-    flat = cell.flat()
-    settings = json.dumps({k: v for k, v in flat.items() if k != "seed"}, sort_keys=True)
-    names = [str(flat[key]) for key in ("dataset", "backbone", "loss")]
-    return *names, settings, f"{flat['seed']:012d}"
-
-
-def _varying(cells: Iterable[Entry]) -> list[str]:
-    """Return the fields, beside the leading ones, that are not the same in every cell.
-
-    A parameter that is called as a column of each metric, such as ItemKNN's `k`, stands in
-    ``runs.csv`` alone.
-    """
-    flats = [cell.flat() for cell in cells]
-    keys = dict.fromkeys(key for flat in flats for key in flat)
-    values = {key: {repr(flat.get(key)) for flat in flats} for key in keys}
-    return [
-        key
-        for key in keys
-        if len(values[key]) > 1 and key not in (*LEADING, *TRAILING, "fingerprint")
-    ]
-
-
-def grid_toml(name: str, cells: Sequence[Entry]) -> str:
-    """Return the resolved grid as TOML: the list of its cells, every field spelt out."""
-    lines = [f"name = {toml_value(name)}", 'primary = "Recall@20"']
-    for cell in cells:
-        lines += ["", "[[cells]]", f"id = {toml_value(cell.id)}"]
-        lines += [f"{key} = {toml_value(value)}" for key, value in cell.flat().items()]
-    return "\n".join(lines) + "\n"
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Row]) -> str:
-    """Return rows as CSV with LF line ends; floats in shortest round-trip form."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def sha256(content: bytes) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from bslbench.engine.store import OTHERWISE
+from bslbench.engine.grid_files import OTHERWISE
 from bslbench.noise import RARELY, Noise
 
 CLEAN: dict[str, float] = {"noise_pos": 0.0, "noise_neg": 1.0, "noise_fneg": 0.0}

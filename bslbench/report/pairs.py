@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 
-from bslbench.engine.store import Store, csv_text
+from bslbench.engine.grid_files import csv_text
+from bslbench.engine.store import Store
 from bslbench.errors import ConfigError, DataError, InUse, StoreError
 from bslbench.evaluation.metrics import METRICS, parse_metric
 from bslbench.evaluation.statistics import RESAMPLES, Word, holm

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bslbench.engine.store import TRAILING, read_plan
+from bslbench.engine.grid_files import TRAILING, read_plan
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.evaluation.metrics import parse_metric
 from bslbench.report.levels import CLEAN, CLEAN_NAME, RARE, noise_of, noise_text

@@ -13,8 +13,9 @@ from bslbench.backbones import BACKBONES
 from bslbench.catalog import DatasetSpec
 from bslbench.config import Cell, TrainSettings, validated
 from bslbench.data.load import load
+from bslbench.engine.grid_files import csv_text
 from bslbench.engine.pack import OF_RUN, Pack, pack_grid, read_pack
-from bslbench.engine.store import Store, csv_text
+from bslbench.engine.store import Store
 from bslbench.engine.tuning.study import Study, as_toml
 from bslbench.errors import ConfigError, DataError
 from bslbench.files import locked, write_atomically

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bslbench.config import Grid, toml_value
-from bslbench.engine.store import csv_text
+from bslbench.engine.grid_files import csv_text
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import COLUMNS, Trial, column_of
 from bslbench.engine.tuning.proposals import best_of, widened

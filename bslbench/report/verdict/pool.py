@@ -9,8 +9,9 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from bslbench.config import EXTERNAL, FRAMING, REFERENCE, Scalar
-from bslbench.engine.store import OTHERWISE, Store
+from bslbench.engine.grid_files import OTHERWISE
 from bslbench.engine.store import Run as Folder
+from bslbench.engine.store import Store
 from bslbench.losses import LOSSES
 from bslbench.report.levels import CLEAN, noise_of, tuned_at
 from bslbench.report.results import Results, Run
