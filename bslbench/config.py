@@ -67,6 +67,13 @@ class TrainSettings(Strict):
         description="adam, or adam_lazy: the same for rows as they are read, for large tables",
         json_schema_extra=LATER,
     )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the weights' average over epochs, which is ranked and kept",
+        json_schema_extra=LATER,
+    )
     l2: float = Field(0.0, ge=0, description="weight of the squared norms of the batch's rows")
     l2_negatives: bool = Field(True, description="L2 counts the drawn negatives too")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the users' rows")

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
@@ -96,6 +96,8 @@ def train(
 ) -> Progress:
     """Train `backbone` in place and leave it with the weights of its best evaluated epoch.
 
+    With `ema_decay` its averaged weights are evaluated, measured and left; the loss's own are not.
+
     Parameters
     ----------
     settings
@@ -142,14 +144,15 @@ def train(
     starts = range(0, n_drawn, settings.batch_size)
     if settings.sampler == "in_batch" and n_drawn - starts[-1] == 1:
         starts = starts[:-1]  # a lone row has no negatives
-    best = _copy(backbone)
+    best = _copy(backbone.state_dict())
+    average = _copy(backbone.state_dict()) if settings.ema_decay else None
     now = Progress(seconds_train=spent)
     now.phases["start"] = spent
     if state is not None:
         backbone.load_state_dict(state["backbone"])
         loss.load_state_dict(state["loss"])
         adam.load_state_dict(state["adam"])
-        best = state["best"]
+        best, average = state["best"], state.get("average")
         curve = [Evaluation(**point) for point in state["progress"].pop("curve")]
         now = Progress(**state["progress"], curve=curve)
 
@@ -159,6 +162,7 @@ def train(
             "loss": loss.state_dict(),
             "adam": adam.state_dict(),
             "best": best,
+            "average": average,
             "progress": asdict(now),
         }
 
@@ -224,14 +228,20 @@ def train(
                 raise Interrupted
         _check_finite(losses, now.epoch, settings, loss)
         now.epoch, now.step, now.losses = now.epoch + 1, 0, []
-        if now.epoch % settings.eval_every and now.epoch < settings.epochs:
+        ranks = now.epoch % settings.eval_every == 0 or now.epoch == settings.epochs
+        if average or ranks:
+            adam.settle()
+        if average:
+            share = max(1 - settings.ema_decay, 1 / now.epoch)
+            _enter(average, backbone.state_dict(), share)
+        if not ranks:
             continue
-        adam.settle()
         now.seconds_train += perf_counter() - started
         started = perf_counter()
         backbone.eval()
-        recall, ndcg = evaluate(backbone)
-        spread = measure(backbone, now.epoch - 1)
+        with _standing_in(average, backbone):
+            recall, ndcg = evaluate(backbone)
+            spread = measure(backbone, now.epoch - 1)
         now.seconds_eval += perf_counter() - started
         now.curve.append(
             Evaluation(
@@ -245,7 +255,7 @@ def train(
         )
         if recall > now.best_recall:
             now.best_recall, now.best_epoch, now.stale = recall, now.epoch - 1, 0
-            best = _copy(backbone)
+            best = _copy(average or backbone.state_dict())
         else:
             now.stale += 1
         show(now.curve[-1])
@@ -279,8 +289,29 @@ def epoch_order(n_pairs: int, n_drawn: int, seed: int, epoch: int) -> Tensor:
     return torch.cat(row)[start % n_pairs :][:n_drawn]
 
 
-def _copy(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+def _copy(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+def _enter(average: dict[str, Tensor], weights: Mapping[str, Tensor], share: float) -> None:
+    """Let an average in place have this share of new weights; whole numbers are not averaged."""
+    for name, mean in average.items():
+        if mean.is_floating_point():
+            mean.lerp_(weights[name], share)
+        else:
+            mean.copy_(weights[name])
+
+
+@contextmanager
+def _standing_in(average: dict[str, Tensor] | None, backbone: nn.Module) -> Iterator[None]:
+    """Lend a backbone its averaged weights, where there are any."""
+    if average is None:
+        yield
+        return
+    own = _copy(backbone.state_dict())
+    backbone.load_state_dict(average)
+    yield
+    backbone.load_state_dict(own)
 
 
 def _check_scalar(total: Any, loss: Loss) -> None:

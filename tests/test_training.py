@@ -201,10 +201,39 @@ def given_to(loss: str) -> dict[str, Any]:
     return {"score_train": cls.score, "scale": cls.scale} | sampler
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adam_lazy"])
+def test_the_moving_average_is_ranked_and_kept_and_training_is_as_without(optimizer: str) -> None:
+    def run(ema_decay: float, eval_every: int) -> tuple[list[Tensor], list[float], Tensor]:
+        given = {"epochs": 6, "batch_size": 100, "lr": 0.05, "optimizer": optimizer}
+        settings, model = make(**given, ema_decay=ema_decay, eval_every=eval_every)
+        ranked: list[Tensor] = []
+
+        def evaluate(backbone: Backbone) -> tuple[float, float]:
+            ranked.append(torch.cat(backbone.tables()).detach().clone())
+            return float(len(ranked)), 0.0
+
+        progress = train(settings, tiny(), model, SL(), seed=0, evaluate=evaluate)
+        losses = [point.loss for point in progress.curve]
+        return ranked, losses, torch.cat(model.tables()).detach()
+
+    plain, losses, _ = run(0.0, 1)
+    w1, w2, w3, w4, w5, w6 = (table.double() for table in plain)
+    fourth = (w1 + w2 + w3 + w4) / 4  # a plain mean until the decay allows for no more
+    sixth = 0.75 * (0.75 * fourth + 0.25 * w5) + 0.25 * w6
+    (at_second, at_fourth, at_sixth), averaged_losses, left = run(0.75, 2)
+    torch.testing.assert_close(at_second.double(), (w1 + w2) / 2, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(at_fourth.double(), fourth, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(at_sixth.double(), sixth, rtol=1e-5, atol=1e-6)
+    assert torch.equal(left, at_sixth)
+    assert averaged_losses == pytest.approx(losses[1::2], rel=1e-5)
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.5])
 @pytest.mark.parametrize("cut", [1, 3, 4, 8])
-def test_a_run_cut_off_at_any_step_ends_in_the_same_bits(cut: int) -> None:
+def test_a_run_cut_off_at_any_step_ends_in_the_same_bits(cut: int, ema_decay: float) -> None:
     def run(**hooks: Any) -> tuple[Progress | None, dict[str, Tensor], dict[str, Tensor]]:
-        settings, model = make(epochs=4, batch_size=100, dropout=0.1, l2=1e-3)
+        given = {"batch_size": 100, "dropout": 0.1, "l2": 1e-3, "ema_decay": ema_decay}
+        settings, model = make(epochs=4, **given)
         loss = as_loss(Remembering())
         progress = None
         with suppress(Interrupted):
