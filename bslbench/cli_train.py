@@ -67,7 +67,7 @@ def train(
     ] = None,
     presets: Annotated[
         str | None,
-        typer.Option("--presets", help="published, fast, tuned, FILE.toml or none."),
+        typer.Option("--presets", help="published, fast, thorough, tuned, FILE.toml or none."),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name in the results; default the grid's or adhoc.")

@@ -265,7 +265,7 @@ class Grid(Strict):
     presets: bool | str = Field(
         True,
         description="what fills the settings that the grid leaves open: the published ones (true), "
-        "a recipe over them (fast, tuned), a file of presets, or nothing (false)",
+        "a recipe over them (fast, thorough, tuned), a file of presets, or nothing (false)",
     )
     noisy_presets: bool | list[bool] = Field(
         True,

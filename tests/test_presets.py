@@ -159,6 +159,13 @@ def test_a_recipe_stands_over_the_published_settings() -> None:
     assert names == {"published", "fast"}
 
 
+def test_the_thorough_recipe_averages_weights_and_draws_as_many_negatives_as_published() -> None:
+    for loss, n_negatives in (("sl", 800), ("bsl", 800), ("bpr", 1)):
+        [cell] = expand(grid(presets="thorough", losses=[loss]))
+        assert cell.train is not None and cell.train.n_negatives == n_negatives
+        assert cell.train.ema_decay and cell.origin["ema_decay"] == "thorough preset"
+
+
 def test_the_grids_on_movielens_take_what_a_study_has_found(real_data: Path) -> None:
     for name in ("robustness", "fairness", "contrasts", "temperature"):
         asked = find_grid(f"{name}-movielens")

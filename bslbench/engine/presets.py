@@ -25,8 +25,8 @@ def find_presets(choice: bool | str, plugins: list[Plugin]) -> list[Preset]:
     Parameters
     ----------
     choice
-        True for ours, ``fast`` or ``tuned`` for a recipe over them, the path of a file, False for
-        none.
+        True for ours, the name of one of `RECIPES` for it over them, the path of a file, False
+        for none.
     plugins
         The losses and backbones of the grid: a preset may have their settings and those of ours.
 
