@@ -67,11 +67,11 @@ class TrainSettings(Strict):
         description="adam, or adam_lazy: the same for rows as they are read, for large tables",
         json_schema_extra=LATER,
     )
-    ema_decay: float = Field(
-        0.0,
+    ema_decay: float | None = Field(
+        None,
         ge=0,
         lt=1,
-        description="decay of the weights' average over epochs, which is ranked and kept",
+        description="decay of the weights' average over epochs, then ranked and kept; 0 for none",
         json_schema_extra=LATER,
     )
     l2: float = Field(0.0, ge=0, description="weight of the squared norms of the batch's rows")
@@ -91,6 +91,11 @@ class TrainSettings(Strict):
     scale: float | None = Field(1.0, gt=0, description="factor on the scores in training")
     eval_every: int = Field(1, ge=1, description="epochs between evaluations")
     patience: int = Field(50, ge=0, description="evaluations without improvement before stopping")
+
+    @field_validator("ema_decay")
+    @classmethod
+    def _no_average(cls, decay: float | None) -> float | None:
+        return decay or None  # one id for both
 
     @field_validator("*", mode="before")
     @classmethod

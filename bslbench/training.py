@@ -96,7 +96,7 @@ def train(
 ) -> Progress:
     """Train `backbone` in place and leave it with the weights of its best evaluated epoch.
 
-    With `ema_decay` its averaged weights are evaluated, measured and left; the loss's own are not.
+    With `ema_decay` these, and what is evaluated and measured, are its parameters' moving averages.
 
     Parameters
     ----------
@@ -145,14 +145,14 @@ def train(
     if settings.sampler == "in_batch" and n_drawn - starts[-1] == 1:
         starts = starts[:-1]  # a lone row has no negatives
     best = _copy(backbone.state_dict())
-    average = _copy(backbone.state_dict()) if settings.ema_decay else None
+    average = _copy(dict(backbone.named_parameters())) if settings.ema_decay else {}
     now = Progress(seconds_train=spent)
     now.phases["start"] = spent
     if state is not None:
         backbone.load_state_dict(state["backbone"])
         loss.load_state_dict(state["loss"])
         adam.load_state_dict(state["adam"])
-        best, average = state["best"], state.get("average")
+        best, average = state["best"], state.get("average", {})
         curve = [Evaluation(**point) for point in state["progress"].pop("curve")]
         now = Progress(**state["progress"], curve=curve)
 
@@ -229,17 +229,16 @@ def train(
         _check_finite(losses, now.epoch, settings, loss)
         now.epoch, now.step, now.losses = now.epoch + 1, 0, []
         ranks = now.epoch % settings.eval_every == 0 or now.epoch == settings.epochs
-        if average or ranks:
+        if settings.ema_decay or ranks:
             adam.settle()
-        if average:
-            share = max(1 - settings.ema_decay, 1 / now.epoch)
-            _enter(average, backbone.state_dict(), share)
+        if settings.ema_decay:
+            _move(average, backbone, max(1 - settings.ema_decay, 1 / now.epoch))
         if not ranks:
             continue
         now.seconds_train += perf_counter() - started
         started = perf_counter()
-        backbone.eval()
         with _standing_in(average, backbone):
+            backbone.eval()
             recall, ndcg = evaluate(backbone)
             spread = measure(backbone, now.epoch - 1)
         now.seconds_eval += perf_counter() - started
@@ -255,7 +254,7 @@ def train(
         )
         if recall > now.best_recall:
             now.best_recall, now.best_epoch, now.stale = recall, now.epoch - 1, 0
-            best = _copy(average or backbone.state_dict())
+            best = _copy(backbone.state_dict() | average)
         else:
             now.stale += 1
         show(now.curve[-1])
@@ -293,25 +292,24 @@ def _copy(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 
-def _enter(average: dict[str, Tensor], weights: Mapping[str, Tensor], share: float) -> None:
-    """Let an average in place have this share of new weights; whole numbers are not averaged."""
-    for name, mean in average.items():
-        if mean.is_floating_point():
-            mean.lerp_(weights[name], share)
-        else:
-            mean.copy_(weights[name])
+def _move(average: dict[str, Tensor], backbone: nn.Module, share: float) -> None:
+    """Let the averages, in place, have this share of the parameters as they are now.
+
+    Not ``lerp_``: it rounds once or twice by where a thread's part ends.
+    """
+    for name, parameter in backbone.named_parameters():
+        average[name].mul_(1 - share).add_(parameter.detach() * share)
 
 
 @contextmanager
-def _standing_in(average: dict[str, Tensor] | None, backbone: nn.Module) -> Iterator[None]:
-    """Lend a backbone its averaged weights, where there are any."""
-    if average is None:
+def _standing_in(average: dict[str, Tensor], backbone: nn.Module) -> Iterator[None]:
+    """Lend a backbone the averages of its parameters, where there are any."""
+    own = _copy({name: p for name, p in backbone.named_parameters() if name in average})
+    backbone.load_state_dict(average, strict=False)
+    try:
         yield
-        return
-    own = _copy(backbone.state_dict())
-    backbone.load_state_dict(average)
-    yield
-    backbone.load_state_dict(own)
+    finally:
+        backbone.load_state_dict(own, strict=False)
 
 
 def _check_scalar(total: Any, loss: Loss) -> None:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from bslbench.cli import app
 from bslbench.data.load import load
+from bslbench.engine.cell import trained
 from bslbench.engine.embeddings import of_run, read
 from bslbench.engine.inputs import Options
 from bslbench.engine.lists import lists, recommend
@@ -225,6 +226,17 @@ def test_a_refit_stops_at_the_chosen_epoch_and_goes_on_where_it_was_cut_off(
     again = refit(cell, 1, data, Run(tmp_path / "c"))
     assert all(np.array_equal(x, y) for x, y in zip(whole, again, strict=True))
     assert (tmp_path / "c" / "state.pt").exists()  # until what came of it has been stored
+
+
+def test_a_refit_has_the_average_that_was_measured(
+    finished: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    cell, data = finished[1].pick.cells[0], load(DATA)
+    averaged = cell.changed(train=trained(cell).model_copy(update={"ema_decay": 0.9}))
+    first, second = (refit(cell, epoch, data, Run(tmp_path / str(epoch))) for epoch in (0, 1))
+    mean = refit(averaged, 1, data, Run(tmp_path / "averaged"))
+    for table, one, other in zip(mean, first, second, strict=True):
+        np.testing.assert_allclose(table, (one + other) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_recommendations_are_the_best_that_the_user_has_not(left: Path) -> None:

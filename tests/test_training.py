@@ -203,7 +203,7 @@ def given_to(loss: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("optimizer", ["adam", "adam_lazy"])
 def test_the_moving_average_is_ranked_and_kept_and_training_is_as_without(optimizer: str) -> None:
-    def run(ema_decay: float, eval_every: int) -> tuple[list[Tensor], list[float], Tensor]:
+    def run(ema_decay: float | None, eval_every: int) -> tuple[list[Tensor], list[float], Tensor]:
         given = {"epochs": 6, "batch_size": 100, "lr": 0.05, "optimizer": optimizer}
         settings, model = make(**given, ema_decay=ema_decay, eval_every=eval_every)
         ranked: list[Tensor] = []
@@ -216,7 +216,7 @@ def test_the_moving_average_is_ranked_and_kept_and_training_is_as_without(optimi
         losses = [point.loss for point in progress.curve]
         return ranked, losses, torch.cat(model.tables()).detach()
 
-    plain, losses, _ = run(0.0, 1)
+    plain, losses, _ = run(None, 1)
     w1, w2, w3, w4, w5, w6 = (table.double() for table in plain)
     fourth = (w1 + w2 + w3 + w4) / 4  # a plain mean until the decay allows for no more
     sixth = 0.75 * (0.75 * fourth + 0.25 * w5) + 0.25 * w6
@@ -228,12 +228,48 @@ def test_the_moving_average_is_ranked_and_kept_and_training_is_as_without(optimi
     assert averaged_losses == pytest.approx(losses[1::2], rel=1e-5)
 
 
-@pytest.mark.parametrize("ema_decay", [0.0, 0.5])
+def test_a_decay_of_zero_is_none() -> None:
+    assert TrainSettings(ema_decay=0) == TrainSettings()
+
+
+def test_buffers_are_not_averaged() -> None:
+    class Counting(BACKBONES["mf"]):  # type: ignore[misc]
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            self.register_buffer("steps", torch.tensor([0.0, torch.inf]))
+
+        def on_step(self, draws: torch.Generator) -> None:
+            self.steps += 1
+
+    settings, _ = make(epochs=4, batch_size=100, ema_decay=0.9)
+    model = Counting(tiny(), 16, torch.Generator().manual_seed(0))
+    progress = train(settings, tiny(), model, SL(), seed=0, evaluate=rising())
+    assert progress.best_epoch == 3
+    assert model.steps.tolist() == [12.0, torch.inf]
+
+
+def test_the_average_has_the_same_bits_on_any_number_of_threads() -> None:
+    data = tiny(n_users=40, n_items=1100, per_user=60)
+    settings = TrainSettings(epochs=3, n_negatives=20, batch_size=800, ema_decay=0.9)
+    ended = []
+    for threads in (1, 4):
+        model = BACKBONES["mf"](data, 61, torch.Generator().manual_seed(0))
+        with on_threads(threads):
+            train(settings, data, model, SL(), seed=0, evaluate=rising())
+        ended.append(torch.cat(model.tables()).detach())
+    assert torch.equal(*ended)
+
+
+@pytest.mark.parametrize(
+    "averaged",
+    [{}, {"ema_decay": 0.5}, {"ema_decay": 0.5, "optimizer": "adam_lazy", "eval_every": 2}],
+)
 @pytest.mark.parametrize("cut", [1, 3, 4, 8])
-def test_a_run_cut_off_at_any_step_ends_in_the_same_bits(cut: int, ema_decay: float) -> None:
+def test_a_run_cut_off_at_any_step_ends_in_the_same_bits(
+    cut: int, averaged: dict[str, Any]
+) -> None:
     def run(**hooks: Any) -> tuple[Progress | None, dict[str, Tensor], dict[str, Tensor]]:
-        given = {"batch_size": 100, "dropout": 0.1, "l2": 1e-3, "ema_decay": ema_decay}
-        settings, model = make(epochs=4, **given)
+        settings, model = make(epochs=4, batch_size=100, dropout=0.1, l2=1e-3, **averaged)
         loss = as_loss(Remembering())
         progress = None
         with suppress(Interrupted):

@@ -7,12 +7,13 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from bslbench.backbones import Backbone
 from bslbench.config import Cell
 from bslbench.data.interactions import Interactions
 from bslbench.engine.cell import built, trained
 from bslbench.engine.state import Keeper, kept_state
 from bslbench.engine.store import Run
-from bslbench.training import Evaluation, train
+from bslbench.training import train
 
 
 class _Enough(Exception):
@@ -63,9 +64,14 @@ def refit(
     settings = settings.model_copy(update={"patience": settings.epochs})
     keeper = Keeper(cell, run, keep_every, stop)
 
-    def show(evaluation: Evaluation) -> None:
-        if evaluation.epoch == best_epoch:
-            raise _Enough
+    tables: list[Tensor] = []
+
+    def measure(backbone: Backbone, epoch: int) -> dict[str, float]:
+        if epoch < best_epoch:
+            return {}
+        with torch.no_grad():
+            tables.extend(table.detach().clone().contiguous() for table in backbone.tables())
+        raise _Enough
 
     with built(cell, whole) as (backbone, loss, _), suppress(_Enough):
         train(
@@ -75,12 +81,10 @@ def refit(
             loss,
             seed=cell.seed,
             evaluate=lambda model: (0.0, 0.0),
+            measure=measure,
             state=kept_state(cell, run),
             keep=keeper.keep,
             stop=keeper.stop,
-            show=show,
         )
-    with torch.no_grad():
-        backbone.eval()
-        users, items = backbone.tables()
-        return users.detach().contiguous(), items.detach().contiguous()
+    users, items = tables
+    return users, items
