@@ -63,7 +63,6 @@ def refit(
     settings = trained(cell).model_copy(update={"eval_every": 1})
     settings = settings.model_copy(update={"patience": settings.epochs})
     keeper = Keeper(cell, run, keep_every, stop)
-
     tables: list[Tensor] = []
 
     def measure(backbone: Backbone, epoch: int) -> dict[str, float]:
