@@ -152,7 +152,7 @@ def train(
         backbone.load_state_dict(state["backbone"])
         loss.load_state_dict(state["loss"])
         adam.load_state_dict(state["adam"])
-        best, average = state["best"], state.get("average", {})
+        best, average = state["best"], state.get("average") or {}
         curve = [Evaluation(**point) for point in state["progress"].pop("curve")]
         now = Progress(**state["progress"], curve=curve)
 
