@@ -14,8 +14,9 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import Field
 
-from bslbench.config import Strict, validated
+from bslbench.config import Strict
 from bslbench.errors import ConfigError, DataError, suggest
+from bslbench.toml import validated
 
 Split = Literal["train", "valid", "test"]
 Format = Literal["user_lists", "pairs", "triples", "tsv", "json_lists", "parquet"]

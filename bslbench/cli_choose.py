@@ -79,7 +79,7 @@ def choose(
     from rich.console import Console
 
     from bslbench.catalog import LOCAL, data_dir, load_catalog
-    from bslbench.config import Grid, validated
+    from bslbench.config import Grid
     from bslbench.data.load import load
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
@@ -96,6 +96,7 @@ def choose(
     from bslbench.engine.status import span
     from bslbench.engine.store import Store
     from bslbench.files import locked
+    from bslbench.toml import validated
 
     if bool(files) == bool(dataset):
         raise ConfigError("name files of interactions, or a --dataset, one of the two")

@@ -63,7 +63,7 @@ def compare(
     from rich.console import Console
 
     from bslbench.catalog import load_catalog
-    from bslbench.config import Grid, validated
+    from bslbench.config import Grid
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
     from bslbench.engine.machine import tell_of_compiling
@@ -78,6 +78,7 @@ def compare(
     from bslbench.report.render import render
     from bslbench.report.tuning import latex_row
     from bslbench.studies import carry_out, show
+    from bslbench.toml import validated
     from bslbench.training import Interrupted
 
     known = load_catalog(catalog)

@@ -108,10 +108,11 @@ def evaluate(
         ranks = made(hold_out(loaded, selection.value), "test")
         _show(dataset, ranks, cutoffs, metric)
     else:
-        from bslbench.config import Grid, validated
+        from bslbench.config import Grid
         from bslbench.engine.cell import run_cell
         from bslbench.engine.external import external_cell
         from bslbench.engine.inputs import Options
+        from bslbench.toml import validated
 
         row = validated(Grid, {"name": name}, "--name").name
         table = validated(Grid, {"name": grid or "adhoc"}, "--grid").name

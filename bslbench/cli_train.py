@@ -122,7 +122,7 @@ def train(
     from tabulate import tabulate
 
     from bslbench.catalog import load_catalog
-    from bslbench.config import Grid, validated
+    from bslbench.config import Grid
     from bslbench.engine.executors import executor_for
     from bslbench.engine.grid import at_hand, expand, find_grid
     from bslbench.engine.inputs import Options
@@ -132,6 +132,7 @@ def train(
     from bslbench.engine.store import Store
     from bslbench.losses import LOSSES
     from bslbench.progress import watcher
+    from bslbench.toml import validated
     from bslbench.training import Interrupted
 
     base = find_grid(grid) if grid else Grid()

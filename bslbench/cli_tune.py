@@ -74,7 +74,7 @@ def tune(
     from rich.console import Console
 
     from bslbench.catalog import load_catalog
-    from bslbench.config import Grid, validated
+    from bslbench.config import Grid
     from bslbench.engine.executors import executor_for
     from bslbench.engine.inputs import Options
     from bslbench.engine.machine import tell_of_compiling
@@ -88,6 +88,7 @@ def tune(
     from bslbench.losses import LOSSES
     from bslbench.report.render import render
     from bslbench.studies import carry_out, show
+    from bslbench.toml import validated
     from bslbench.training import Interrupted
 
     if (trials is None) == (budget is None):

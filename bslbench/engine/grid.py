@@ -14,7 +14,7 @@ from bslbench.catalog import (
     missing_files,
     split_name,
 )
-from bslbench.config import REFERENCE, Cell, Grid, Preset, Scalar, TrainSettings, validated
+from bslbench.config import REFERENCE, Cell, Grid, Preset, Scalar, TrainSettings
 from bslbench.data.interactions import Interactions
 from bslbench.data.load import load
 from bslbench.data.resplit import unsplit
@@ -25,6 +25,7 @@ from bslbench.losses.base import NEEDS, declared
 from bslbench.noise import Noise
 from bslbench.plugins import Plugin, find
 from bslbench.references import REFERENCES
+from bslbench.toml import validated
 
 T = TypeVar("T")
 GRIDS = Path(__file__).parent.parent / "grids"

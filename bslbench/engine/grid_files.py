@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bslbench.config import FRAMING, Cell, Scalar, toml_value
+from bslbench.config import FRAMING, Cell, Scalar
 from bslbench.errors import DataError
+from bslbench.toml import toml_value
 
 LEADING = ["run_id", "dataset", "backbone", "loss", "noise_pos", "noise_neg", "noise_fneg"]
 LEADING += ["seed", "selection"]

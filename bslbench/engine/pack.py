@@ -16,10 +16,11 @@ from functools import cached_property
 from pathlib import Path
 
 from bslbench import __version__
-from bslbench.config import GRID_NAME, PROTOCOL, Cell, read_toml
+from bslbench.config import GRID_NAME, PROTOCOL, Cell
 from bslbench.engine.store import Store, sha256
 from bslbench.errors import ConfigError, DataError, suggest
 from bslbench.files import write_atomically, writing
+from bslbench.toml import read_toml
 
 VERSION = 2
 READABLE = (1, VERSION)

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from bslbench.backbones import BACKBONES
-from bslbench.config import Cell, Preset, Strict, TrainSettings, read_toml, validated
+from bslbench.config import Cell, Preset, Strict, TrainSettings
 from bslbench.errors import ConfigError, suggest
 from bslbench.losses import LOSSES
 from bslbench.plugins import Plugin
 from bslbench.references import REFERENCES
+from bslbench.toml import read_toml, validated
 
 PRESETS = Path(__file__).parent.parent / "presets.toml"
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -4,8 +4,8 @@ import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 
-from bslbench.config import toml_value
 from bslbench.errors import ConfigError
+from bslbench.toml import toml_value
 
 
 def with_entry(text: str, name: str, entry: str, where: str) -> str:

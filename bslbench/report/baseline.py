@@ -8,11 +8,12 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 import bslbench
-from bslbench.config import Scalar, Strict, read_toml, toml_value, validated
+from bslbench.config import Scalar, Strict
 from bslbench.errors import CannotTell, ConfigError
 from bslbench.evaluation.metrics import parse_metric
 from bslbench.noise import RARELY
 from bslbench.report.results import Key, Results
+from bslbench.toml import read_toml, toml_value, validated
 
 BASELINE_SEEDS = 10
 """Fewer do not tell how much seeds differ."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bslbench.config import REFERENCE, Scalar, Selection, Strict, read_toml, validated
+from bslbench.config import REFERENCE, Scalar, Selection, Strict
 from bslbench.errors import ConfigError
 from bslbench.evaluation.metrics import parse_metric
 from bslbench.report.levels import CLEAN, noise_of
@@ -15,6 +15,7 @@ from bslbench.report.parts import count, key_columns, mean_entry, measured
 from bslbench.report.provenance import footer, problems
 from bslbench.report.results import PRIMARY, Key, Results, Run
 from bslbench.report.table import GAP, Column, Entry, Like, Table
+from bslbench.toml import read_toml, validated
 
 OURS = Path(__file__).parent.parent / "published.toml"
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from bslbench.config import Scalar, TrainSettings, by_loss, validated
+from bslbench.config import Scalar, TrainSettings, by_loss
 from bslbench.engine.race.cost import REFERENCE_ROWS
 from bslbench.errors import ConfigError, suggest
 from bslbench.plugins import Plugin, blaming
 from bslbench.references import REFERENCES
+from bslbench.toml import validated
 
 
 def fixed(

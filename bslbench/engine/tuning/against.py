@@ -11,7 +11,7 @@ from typing import Any
 
 from bslbench.backbones import BACKBONES
 from bslbench.catalog import DatasetSpec
-from bslbench.config import Cell, TrainSettings, validated
+from bslbench.config import Cell, TrainSettings
 from bslbench.data.load import load
 from bslbench.engine.grid_files import csv_text
 from bslbench.engine.pack import OF_RUN, Pack, pack_grid, read_pack
@@ -21,6 +21,7 @@ from bslbench.errors import ConfigError, DataError
 from bslbench.files import locked, write_atomically
 from bslbench.losses import LOSSES
 from bslbench.plugins import find
+from bslbench.toml import validated
 
 
 def open_pack(asked: str, results: Path) -> Pack:

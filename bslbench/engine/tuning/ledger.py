@@ -16,12 +16,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from bslbench.config import Scalar, read_toml
+from bslbench.config import Scalar
 from bslbench.engine.tuning.contenders import Contender, record
 from bslbench.engine.tuning.space import Space
 from bslbench.engine.tuning.study import Study, as_toml, merged
 from bslbench.errors import ConfigError, DataError, StoreError, first_line
 from bslbench.files import locked, write_atomically
+from bslbench.toml import read_toml
 
 State = Literal["complete", "pruned", "failed"]
 

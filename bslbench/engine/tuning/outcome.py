@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bslbench.config import Grid, toml_value
+from bslbench.config import Grid
 from bslbench.engine.grid_files import csv_text
 from bslbench.engine.tuning.contenders import Contender
 from bslbench.engine.tuning.ledger import COLUMNS, Trial, column_of
@@ -12,6 +12,7 @@ from bslbench.engine.tuning.study import Study
 from bslbench.errors import ConfigError, RunFailed
 from bslbench.files import locked, write_atomically
 from bslbench.noise import Noise
+from bslbench.toml import toml_value
 
 TUNED = "tuned.toml"
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from bslbench.config import Grid, Scalar, Strict, by_loss, toml_value, validated
+from bslbench.config import Grid, Scalar, Strict, by_loss
 from bslbench.engine.tuning.space import OPEN
 from bslbench.errors import ConfigError, suggest
 from bslbench.noise import Labels, Noise
+from bslbench.toml import toml_value, validated
 
 TRIAL_SEED = 1000
 """Trials have this seed, plus the study's; final runs have seeds from 0."""

@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from bslbench.config import Scalar, Strict, read_toml, validated
+from bslbench.config import Scalar, Strict
+from bslbench.toml import read_toml, validated
 
 RULES = Path(__file__).parents[2] / "verdict.toml"
 
