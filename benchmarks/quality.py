@@ -48,26 +48,28 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     curves = {f"ALS, d = {dim}": als(options.dataset, dim) for dim in options.factors}
     for name in options.recipe or ["fast"]:
-        curves[name] = recipe(options.folder, name, options.dataset, options.tau)
+        label, curve = recipe(options.folder, name, options.dataset, options.tau)
+        curves[label] = curve
     rows = [[name, *map(shown, reached(curve)), *ending(curve)] for name, curve in curves.items()]
     heads = [f"s to {level:.4f}" for level in LEVELS]
     print(tabulate(rows, ["", *heads, "best", "at s"], disable_numparse=True))
     print(f"threads {torch.get_num_threads()}; seconds of training, evaluation not counted")
     lines = [Series(name, *zip(*curve, strict=True)) for name, curve in curves.items()]
     panels = [Panel(f"mf on {options.dataset}", lines)]
-    chart = Chart("quality", "seconds", "Recall@20 on test", panels, "lines", "log")
+    chart = Chart("quality", "seconds", "Recall@20 on test", panels, "curves", "log")
     save(chart, options.folder / "quality.svg")
 
 
-def recipe(folder: Path, name: str, dataset: str, tau: str) -> Curve:
-    """Train by a recipe, unless that is done, and return its curve."""
+def recipe(folder: Path, name: str, dataset: str, tau: str) -> tuple[str, Curve]:
+    """Train by a recipe, unless that is done, and return its name and size, and its curve."""
     call = [*PROGRAM, "train", "--dataset", dataset, "--loss", "sl", "--presets", name]
     call += ["--set", f"tau={tau}", "--set", "eval_every=1", "--selection", "test", "--name", name]
     subprocess.run([*call, "--results", str(folder)], check=True)
     with (folder / name / "runs.csv").open(newline="") as file:
         [run] = csv.DictReader(file)
     with (folder / "runs" / run["run_id"] / "curve.csv").open(newline="") as file:
-        return [(float(row["seconds"]), float(row["recall"])) for row in csv.DictReader(file)]
+        curve = [(float(row["seconds"]), float(row["recall"])) for row in csv.DictReader(file)]
+    return f"{name}, d = {run['dim']}", curve
 
 
 def als(dataset: str, dim: int, sweeps: int = 15) -> Curve:

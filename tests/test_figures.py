@@ -338,6 +338,15 @@ def test_every_kind_is_drawn_the_same_each_time(kind: str, x_scale: str) -> None
     assert draw.image(drawn, "svg") == draw.image(draw.draw(made), "svg")
 
 
+def test_a_logarithmic_axis_of_many_values_names_powers_of_ten() -> None:
+    seconds = [1.5 * n for n in range(1, 200)]
+    many = Chart("race", "s", "y", [Panel("", [Series("a", seconds, seconds)])], "curves", "log")
+    figure = draw.draw(many)
+    draw.image(figure, "svg")  # the labels are written as it is drawn
+    names = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert {"10", "100"} <= set(names) and len(names) < 8
+
+
 def test_lines_differ_without_colour() -> None:
     shades = [np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722)) for colour in draw.COLOURS]
     looks = list(zip(draw.MARKERS, map(str, draw.DASHES * 2), strict=False))

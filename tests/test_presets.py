@@ -149,12 +149,14 @@ def test_a_recipe_stands_over_the_published_settings() -> None:
         "init": "als",
         "lr_schedule": "linear",
         "n_negatives": 256,
+        "dim": 128,
     }.items() <= cell.flat().items()
     assert cell.origin["init"] == "fast preset" and cell.flat()["optimizer"] == "adam_lazy"
     [graph] = expand(grid(presets="fast", backbones=["lightgcn"]))
     assert graph.flat()["optimizer"] == "adam", "it reads more rows than it is asked for"
     [bpr] = expand(grid(presets="fast", losses=["bpr"]))
     assert bpr.flat()["n_negatives"] == 1, "its usual form"
+    assert bpr.flat()["dim"] == 64, "with a negative or few longer rows overfit"
     names = {preset.source for preset in find_presets("fast", [])}
     assert names == {"published", "fast"}
 

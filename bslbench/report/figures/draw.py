@@ -31,6 +31,8 @@ DASHES: list[Any] = [
     (0, (3, 1, 1, 1, 1, 1)),
 ]
 HATCHES = ["", "////", "....", "\\\\\\\\", "xxxx", "||||", "++"]
+MOST_TICKS = 12
+"""Of a logarithmic axis: with more values than that only powers of ten are named."""
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -134,7 +136,9 @@ def _panel(axes: Axes, chart: Chart, panel: Panel) -> None:
     if chart.x_scale == "log":
         axes.set_xscale("log")
         ticks = sorted({x for series in panel.series for x in series.x})
-        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        if len(ticks) <= MOST_TICKS:
+            axes.set_xticks(ticks)
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.minorticks_off()
     if chart.x_scale == "names":
         axes.set_xticks(range(len(chart.x_names)), chart.x_names)
