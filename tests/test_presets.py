@@ -154,16 +154,20 @@ def test_a_recipe_stands_over_the_published_settings() -> None:
     assert cell.origin["init"] == "fast preset" and cell.flat()["optimizer"] == "adam_lazy"
     [graph] = expand(grid(presets="fast", backbones=["lightgcn"]))
     assert graph.flat()["optimizer"] == "adam", "it reads more rows than it is asked for"
+    assert (graph.flat()["dim"], graph.flat()["n_negatives"]) == (64, 256)
     [bpr] = expand(grid(presets="fast", losses=["bpr"]))
-    assert bpr.flat()["n_negatives"] == 16, "with one it falls behind the start"
+    assert bpr.flat()["n_negatives"] == 16, "with one it loses what the start had"
+    [tau] = expand(grid(presets="fast", losses=["directau"]))
+    assert (tau.flat()["dim"], tau.flat()["epochs"]) == (64, 26), "found for others"
     names = {preset.source for preset in find_presets("fast", [])}
     assert names == {"published", "fast"}
 
 
-def test_the_thorough_recipe_averages_weights_and_draws_as_many_negatives_as_published() -> None:
-    for loss, n_negatives in (("sl", 800), ("bsl", 800), ("bpr", 1)):
+def test_the_thorough_recipe_averages_the_weights_of_longer_rows() -> None:
+    for loss, n_negatives in (("sl", 800), ("bsl", 800), ("bpr", 16)):
         [cell] = expand(grid(presets="thorough", losses=[loss]))
         assert cell.train is not None and cell.train.n_negatives == n_negatives
+        assert cell.train.dim == 128
         assert cell.train.ema_decay and cell.origin["ema_decay"] == "thorough preset"
 
 

@@ -46,7 +46,7 @@ FAST: dict[str, Scalar] = {
     "dropout": 0.1,
     "dim": 64,
 }
-"""How every loss is trained unless `set` says otherwise: the recipe ``fast`` without its start."""
+"""How every loss is trained unless `set` says otherwise: much as by ``fast``, in less time."""
 
 MANY_ROWS = 65_536
 """Of more rows than this in both tables, or where a batch names few of the items, Adam replays

@@ -32,7 +32,7 @@ DASHES: list[Any] = [
 ]
 HATCHES = ["", "////", "....", "\\\\\\\\", "xxxx", "||||", "++"]
 MOST_TICKS = 12
-"""Of a logarithmic axis: with more values than that only powers of ten are named."""
+"""Of a logarithmic axis: with more values than that round ones are named instead."""
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -119,6 +119,8 @@ def image(figure: Figure, form: str) -> bytes:
 
 
 def _panel(axes: Axes, chart: Chart, panel: Panel) -> None:
+    from matplotlib.ticker import LogLocator
+
     draw_one = {"bars": _bars, "lines": _line, "curves": _line, "steps": _line}[chart.kind]
     for place, series in enumerate(panel.series):
         draw_one(axes, chart, series, chart.labels.index(series.label), place, len(panel.series))
@@ -138,6 +140,9 @@ def _panel(axes: Axes, chart: Chart, panel: Panel) -> None:
         ticks = sorted({x for series in panel.series for x in series.x})
         if len(ticks) <= MOST_TICKS:
             axes.set_xticks(ticks)
+        else:
+            steps = (1, 2, 5) if ticks[-1] < 100 * ticks[0] else (1,)
+            axes.xaxis.set_major_locator(LogLocator(subs=steps))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.minorticks_off()
     if chart.x_scale == "names":
