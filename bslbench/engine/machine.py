@@ -20,7 +20,7 @@ import bslbench
 RULES = Path(bslbench.__file__).parent / "verdict.toml"
 """The rules of ``bslbench verdict``; a run carries the version in force when it was made."""
 
-COMPILING = "compiling kernels, once on this machine for each embedding size; about ten seconds"
+COMPILING = "compiling kernels, once on this machine for each embedding size; 10 to 20 seconds"
 
 
 def n_cores() -> int:
