@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmarks import plain
 from benchmarks.__main__ import main
 from benchmarks.cases import as_text
+from benchmarks.compiling import trained
 from benchmarks.half import of_rounded
 from benchmarks.report import SEEDS, cells, fabricate
 from bslbench.backbones import MF
@@ -112,3 +113,18 @@ def test_a_fabricated_store_reads_like_a_real_one(tmp_path: Path) -> None:
     assert len({cell.id for cell in made}) == 40 and not table.problems
     assert {row[table.column("seeds")].text for row in table.rows} == {str(SEEDS)}
     assert all(Store(tmp_path).run(cell.id).finished(cell) for cell in made)
+
+
+def test_the_second_call_on_a_machine_compiles_nothing(tmp_path: Path) -> None:
+    options = [
+        "--dataset",
+        "synthetic?users=60&items=40&interactions=400",
+        "--reference",
+        "popularity",
+        "--results",
+    ]
+    first, second = (
+        trained([*options, str(tmp_path / name)], tmp_path / "kernels") for name in ("1", "2")
+    )
+    assert first["best_keys"] > 0
+    assert second == {}

@@ -92,7 +92,9 @@ def group_row(
     homes = np.empty(len(drawn), np.uint32)
     for j in range(len(drawn)):
         homes[j] = (np.uint64(np.uint32(drawn[j])) * inverse) >> shift
-    fill = np.zeros(n_blocks + 1, np.int32)
+    fill = np.empty(n_blocks + 1, np.int32)
+    for b in range(n_blocks + 1):
+        fill[b] = 0
     for j in range(len(drawn)):
         fill[homes[j] + 1] += 1
     fill[0] = n_pos
@@ -133,43 +135,30 @@ def draw_grouped(
     golden = np.uint64(0x9E3779B97F4A7C15)
     half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
     for i in numba.prange(index.shape[0]):
-        pairs = np.empty((n_neg + 1) // 2, np.uint64)  # of items, the earlier one below
+        drawn = np.empty(n_neg + 1, np.int32)  # one more than asked for if that is odd
         stream = mix(np.uint64(key) + np.uint64(i) * golden)
-        for j in range(np.uint64(len(pairs))):
+        for j in range(np.uint64((n_neg + 1) // 2)):
             bits = mix(stream + (np.uint64(2) * j + np.uint64(1)) * golden)
             first = ((bits >> half) * np.uint64(n_items)) >> half
             second = ((bits & low) * np.uint64(n_items)) >> half
-            pairs[j] = first | (second << half)
-        group_row(pairs.view(np.int32)[:n_neg], i, block, n_pos, index, offsets, order)
+            drawn[np.uint64(2) * j] = first
+            drawn[np.uint64(2) * j + np.uint64(1)] = second
+        group_row(drawn[:n_neg], i, block, n_pos, index, offsets, order)
 
 
 @jit
-def count_items(index: I32, first: int, n_parts: int, counts: F32) -> None:
-    """Write into counts [I] how often each item stands in column 0 or from column `first` on.
+def count_items(index: I32, first: int, counts: F32) -> None:
+    """Add to counts [p, I] how often each item stands in column 0 or from column `first` on.
 
-    The rows are cut into `n_parts`, each with counts of its own until they are added: as whole
-    numbers these come to the same sum however many parts there are.
+    The rows of `index` are cut into p parts, each with counts of its own: as whole numbers these
+    come to the same sum however many parts there are.
     """
     n_rows, n_columns = index.shape
-    per_part = (n_rows + n_parts - 1) // n_parts
-    parts = np.zeros((n_parts, len(counts)), np.float32)
-    for part in numba.prange(n_parts):
-        own = parts[part]
+    per_part = (n_rows + len(counts) - 1) // len(counts)
+    for part in numba.prange(len(counts)):
+        own = counts[part]
         for i in range(part * per_part, min(n_rows, (part + 1) * per_part)):
             columns = index[i]
             own[np.uint64(np.uint32(columns[0]))] += np.float32(1)
             for c in range(np.uint64(first), np.uint64(n_columns)):
                 own[np.uint64(np.uint32(columns[c]))] += np.float32(1)
-    for j in numba.prange(len(counts)):
-        total = np.float32(0)
-        for part in range(n_parts):
-            total += parts[part, j]
-        counts[j] = total
-
-
-@jit
-def scale_rows(x: F32, factors: F32, out: F32) -> None:
-    """Write ``out[i] = factors[i] x[i]``, [n, d]."""
-    for i in numba.prange(x.shape[0]):
-        for k in range(x.shape[1]):
-            out[i, k] = factors[i] * x[i, k]

@@ -57,7 +57,9 @@ def sums(x: F32, factor: np.float32, peaks: F32, totals: F32) -> None:
             for k in range(n_whole):
                 top = maximum(top, load(row, k, LANES))
             store(lanes, first, top)
-            peak = lanes.max()
+            peak = lanes[0]
+            for k in range(1, LANES):
+                peak = max(peak, lanes[k])
             if peak == np.inf:
                 peaks[i], totals[i] = 0, np.inf
                 continue

@@ -226,7 +226,8 @@ def kernels(dim: int) -> Kernels:
         n_rows, n_pos = pos.shape
         for b in numba.prange(offsets.shape[1] - 1):
             first_item, last_item = bounds[b], bounds[b + 1]
-            out[first_item:last_item] = 0
+            for r in range(first_item, last_item):
+                store(out, np.uint64(r), filled(np.float32(0), dim))
             for i in range(n_rows):
                 if i + AHEAD < n_rows:
                     ask_for(index, neg, offsets, i + AHEAD, b)

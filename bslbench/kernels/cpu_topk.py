@@ -2,6 +2,8 @@
 
 Scores are compared as integers in the same order as the floats, which vectorises, leaves no
 special case for NaN, and lets (score, place in the tie order) be packed into one 64-bit key.
+
+Slices are not assigned and nothing is sorted by numba: each takes it a second or two to compile.
 """
 
 from typing import Any
@@ -10,6 +12,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
@@ -20,6 +23,8 @@ MAGNITUDE = np.int32(0x7FFFFFFF)
 INFINITY = np.int32(0x7F800000)
 LOWEST = np.int32(-0x7F800000)
 """What minus infinity, and NaN with it, becomes as an integer."""
+NOTHING = np.int64(LOWEST) << 32
+"""The key of a place left over; the lower half of an item's is not 0."""
 
 
 @numba.njit(inline="always", cache=True)
@@ -30,12 +35,6 @@ def _ordered(bits: Any) -> Any:
         return LOWEST
     sign = bits >> np.int32(31)  # 0 or -1
     return np.int32((magnitude ^ sign) - sign)  # without a branch to mispredict
-
-
-@numba.njit(inline="always", cache=True)
-def _bits(ordered: Any) -> Any:
-    """Return the float32 bits of an integer from `_ordered`."""
-    return ordered if ordered >= 0 else np.int32(~MAGNITUDE | -ordered)
 
 
 @numba.njit(cache=True)
@@ -65,17 +64,63 @@ def _select(values: Any, place: int) -> None:
             low = i
 
 
+@numba.njit(cache=True, nogil=True)
+def _best_of_row(row: I32, seen: I32, tie_order: I32, best: I64) -> None:
+    """Write the keys of one row's best unseen items into `best` [k], in no order."""
+    n_items, k = len(tie_order), len(best)
+    n_chunks = n_items // CHUNK  # the items left over are always looked at
+    maxima = np.empty(n_chunks, np.int32)
+    for c in range(n_chunks):
+        chunk = row[c * CHUNK : (c + 1) * CHUNK]
+        highest = LOWEST
+        for j in range(CHUNK):
+            highest = max(highest, _ordered(chunk[j]))
+        maxima[c] = highest
+    enough = k + len(seen)
+    bound = LOWEST
+    if enough <= n_chunks:
+        rest = maxima.copy()
+        _select(rest, n_chunks - enough)
+        bound = rest[n_chunks - enough]
+
+    keys = np.empty(8 * k, np.int64)
+    n_keys, next_seen = 0, 0
+    floor = np.iinfo(np.int64).min
+    for c in range(n_chunks + 1):
+        if c < n_chunks and maxima[c] < bound:
+            continue
+        for j in range(c * CHUNK, min(n_items, (c + 1) * CHUNK)):
+            score = _ordered(row[j])
+            if score < bound:
+                continue
+            key = (np.int64(score) << 32) | np.int64(n_items - tie_order[j])
+            if key < floor:
+                continue
+            while next_seen < len(seen) and seen[next_seen] < j:
+                next_seen += 1
+            if next_seen < len(seen) and seen[next_seen] == j:
+                continue
+            keys[n_keys] = key
+            n_keys += 1
+            if n_keys == len(keys):
+                _select(keys, n_keys - k)
+                for r in range(k):
+                    keys[r] = keys[n_keys - k + r]
+                n_keys = k
+                floor = keys[0]
+                bound = np.int32(floor >> 32)
+
+    n_best = min(k, n_keys)
+    _select(keys[:n_keys], n_keys - n_best)
+    for r in range(k):
+        best[r] = keys[n_keys - 1 - r] if r < n_best else NOTHING
+
+
 @numba.njit(parallel=True, cache=True, nogil=True)
-def masked_topk(
-    bits: I32,
-    width: int,
-    seen_indptr: I64,
-    seen_indices: I32,
-    tie_order: I32,
-    items: I32,
-    top_bits: I32,
+def best_keys(
+    bits: I32, width: int, seen_indptr: I64, seen_indices: I32, tie_order: I32, keys: I64
 ) -> None:
-    """Write the k best unseen items of each row, best first; places left over get item -1.
+    """Write the keys of the k best unseen items of each row, in no order.
 
     A row costs one pass for the maxima of its chunks. At least k of the largest k + (number of
     seen items) maxima belong to unseen items, so the smallest of these maxima is a lower bound for
@@ -89,64 +134,22 @@ def masked_topk(
         CSR rows [n + 1], [nnz]: items that must not appear, ascending within a row.
     tie_order
         [I]: of two items with equal scores the one with the lower number is better.
-    items, top_bits
-        [n, k], written: items, and their scores viewed as int32.
+    keys
+        [n, k], written: the score as an integer above, I minus the place in the tie order below.
+        Places left over get `NOTHING`.
     """
+    for i in numba.prange(len(keys)):
+        row = bits[i * width : i * width + len(tie_order)]
+        seen = seen_indices[seen_indptr[i] : seen_indptr[i + 1]]
+        _best_of_row(row, seen, tie_order, keys[i])
+
+
+def unpacked(keys: I64, tie_order: I32) -> tuple[I32, F32]:
+    """Return the items, -1 for `NOTHING`, and the scores of keys, any shape."""
     n_items = len(tie_order)
-    n_rows, k = items.shape
-    n_chunks = n_items // CHUNK  # the items left over are always looked at
-    by_order = np.empty(n_items, np.int32)
-    for item in range(n_items):
-        by_order[tie_order[item]] = item
-    for i in numba.prange(n_rows):
-        row = bits[i * width : i * width + n_items]
-        maxima = np.empty(n_chunks, np.int32)
-        for c in range(n_chunks):
-            chunk = row[c * CHUNK : (c + 1) * CHUNK]
-            highest = LOWEST
-            for j in range(CHUNK):
-                highest = max(highest, _ordered(chunk[j]))
-            maxima[c] = highest
-        seen, seen_end = seen_indptr[i], seen_indptr[i + 1]
-        enough = k + seen_end - seen
-        bound = LOWEST
-        if enough <= n_chunks:
-            rest = maxima.copy()
-            _select(rest, n_chunks - enough)
-            bound = rest[n_chunks - enough]
-
-        keys = np.empty(8 * k, np.int64)  # score above, inverted tie order below
-        n_keys = 0
-        floor = np.iinfo(np.int64).min
-        for c in range(n_chunks + 1):
-            if c < n_chunks and maxima[c] < bound:
-                continue
-            for j in range(c * CHUNK, min(n_items, (c + 1) * CHUNK)):
-                score = _ordered(row[j])
-                if score < bound:
-                    continue
-                key = (np.int64(score) << 32) | np.int64(n_items - 1 - tie_order[j])
-                if key < floor:
-                    continue
-                while seen < seen_end and seen_indices[seen] < j:
-                    seen += 1
-                if seen < seen_end and seen_indices[seen] == j:
-                    continue
-                keys[n_keys] = key
-                n_keys += 1
-                if n_keys == len(keys):
-                    _select(keys, n_keys - k)
-                    keys[:k] = keys[n_keys - k :]
-                    n_keys = k
-                    floor = keys[0]
-                    bound = np.int32(floor >> 32)
-
-        n_best = min(k, n_keys)
-        _select(keys[:n_keys], n_keys - n_best)
-        best = np.sort(keys[n_keys - n_best : n_keys])
-        items[i, n_best:] = -1
-        top_bits[i, n_best:] = _bits(LOWEST)
-        for r in range(n_best):
-            key = best[n_best - 1 - r]
-            items[i, r] = by_order[n_items - 1 - (key & 0xFFFFFFFF)]
-            top_bits[i, r] = _bits(np.int32(key >> 32))
+    by_order = np.empty(n_items + 1, np.int32)
+    by_order[tie_order] = np.arange(n_items, dtype=np.int32)
+    by_order[n_items] = -1
+    ordered = (keys >> 32).astype(np.int32)
+    bits = np.where(ordered >= 0, ordered, ~MAGNITUDE | -ordered)
+    return by_order[n_items - (keys & 0xFFFFFFFF)], bits.view(np.float32)

@@ -46,24 +46,24 @@ def masked_topk(
         return cuda_topk.masked_topk(scores, seen_indptr, seen_indices, tie_order, k)
     if scores.device.type != "cpu" or scores.dtype != torch.float32:
         return masked_topk_reference(scores, seen_indptr, seen_indices, tie_order, k)
-    items = torch.empty(len(scores), k, dtype=torch.int32)
-    top_scores = torch.empty(len(scores), k)
     scores = scores.detach()
     if scores.stride(1) != 1:
         scores = scores.contiguous()
     width = scores.stride(0)  # of rows that may be parts of longer ones
     n_flat = (len(scores) - 1) * width + scores.shape[1] if scores.numel() else 0
     flat = scores.as_strided((n_flat,), (1,))
-    cpu_topk.masked_topk(
+    keys = np.empty((len(scores), k), np.int64)
+    cpu_topk.best_keys(
         flat.view(torch.int32).numpy(),
         width,
         np.asarray(seen_indptr, dtype=np.int64),
         np.asarray(seen_indices, dtype=np.int32),
         tie_order,
-        items.numpy(),
-        top_scores.view(torch.int32).numpy(),
+        keys,
     )
-    return items, top_scores
+    keys.sort(axis=1)
+    items, top_scores = cpu_topk.unpacked(keys[:, ::-1], tie_order)
+    return torch.from_numpy(items), torch.from_numpy(top_scores)
 
 
 def masked_topk_reference(

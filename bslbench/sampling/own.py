@@ -95,12 +95,12 @@ class Own(Sampler):
         """Return how often L2 counts each row of the index's table, [n] float32."""
         n_rows, n_columns = index.items.shape
         first = index.n_pos if self.settings.l2_negatives else n_columns
-        counts = torch.empty(index.n_rows)
         # Each part costs a pass over the items, which as many negatives are worth.
         worth = n_rows * (n_columns - first) // index.n_rows
         n_parts = max(1, min(numba.get_num_threads(), worth))
-        cpu.count_items(index.items.numpy(), first, n_parts, counts.numpy())
-        return counts
+        counts = torch.zeros(n_parts, index.n_rows)
+        cpu.count_items(index.items.numpy(), first, counts.numpy())
+        return counts.sum(0)
 
 
 def stable_sum(x: Tensor) -> Tensor:
