@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.cases import World, once, training
-from benchmarks.measure import Case
+from benchmarks.measure import Action, Case, Meter
 from bslbench.backbones import LightGCN
 from bslbench.config import TrainSettings
 from bslbench.data.interactions import Interactions
@@ -105,8 +105,22 @@ def spmm(world: World, layout: torch.layout) -> Case:
             warnings.simplefilter("ignore")  # "in beta state"
             theirs = theirs.to_sparse_csr()
     return Case(
-        once(lambda: (product(graph, items), product(graph.T, users))), once(lambda: theirs @ table)
+        after_another(lambda: (product(graph, items), product(graph.T, users))),
+        after_another(lambda: theirs @ table),
     )
+
+
+def after_another(hop: Callable[[], object]) -> Action:
+    """Return an action that meters the second of two hops: it finds the first one's memory free.
+
+    So it is in a step, whose hops follow one another.
+    """
+
+    def action(meter: Meter) -> None:
+        hop()
+        once(hop)(meter)
+
+    return action
 
 
 def adjacency(world: World) -> Case:

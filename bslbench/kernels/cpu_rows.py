@@ -14,7 +14,9 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
-"""Numbers in the widest register."""
+"""Numbers in the widest register, and in a cache line."""
+TO_L1, TO_L2 = 3, 2
+"""How near `prefetch` brings a cache line: many more may be on their way to L2 than to L1."""
 
 FLOAT, INTEGER = ir.FloatType(), ir.IntType(32)
 
@@ -74,8 +76,11 @@ def store(context: Any, table: Any, i: Any, row: Any) -> Any:
 
 
 @_intrinsic
-def prefetch(context: Any, array: Any, i: Any) -> Any:
-    """Ask for the cache line of number i, counted through all rows, of a C-contiguous array."""
+def prefetch(context: Any, array: Any, i: Any, near: Any) -> Any:
+    """Ask for the cache line of number i, counted through all rows, of a C-contiguous array.
+
+    `near`, a constant, is `TO_L1` or `TO_L2`.
+    """
     byte = ir.IntType(8).as_pointer()
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -83,11 +88,11 @@ def prefetch(context: Any, array: Any, i: Any) -> Any:
         place = builder.bitcast(builder.gep(data, [args[1]]), byte)
         taken = (byte, INTEGER, INTEGER, INTEGER)
         ask = _llvm(builder, "llvm.prefetch.p0i8", ir.VoidType(), taken)
-        reading, near, data_cache = (ir.Constant(INTEGER, k) for k in (0, 3, 1))
-        builder.call(ask, (place, reading, near, data_cache))
+        reading, data_cache = (ir.Constant(INTEGER, k) for k in (0, 1))
+        builder.call(ask, (place, reading, ir.Constant(INTEGER, near.literal_value), data_cache))
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), generate
+    return types.void(array, types.int64, near), generate
 
 
 @_intrinsic

@@ -10,7 +10,17 @@ import numba
 import numpy as np
 
 from bslbench.kernels.cpu import F32, I32, inline, jit_in_order
-from bslbench.kernels.cpu_rows import LANES, add_scaled, dot, filled, load, prefetch, store, times
+from bslbench.kernels.cpu_rows import (
+    LANES,
+    TO_L1,
+    add_scaled,
+    dot,
+    filled,
+    load,
+    prefetch,
+    store,
+    times,
+)
 
 EPS = np.float32(1e-12)
 """Rows are divided by max(norm, EPS), as torch.nn.functional.normalize does."""
@@ -82,8 +92,8 @@ def ask_for(index: I32, numbers: F32, offsets: I32, i: int, b: int) -> None:
         i * numbers.shape[1] + offsets[i, b] - n_pos,
     )
     for line in (0, LANES):
-        prefetch(index, column + line)
-        prefetch(numbers, number + line)
+        prefetch(index, column + line, TO_L1)
+        prefetch(numbers, number + line, TO_L1)
 
 
 @inline

@@ -11,9 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from bslbench.kernels.cpu import F32, I32, inline, jit, jit_in_order, mix
+from bslbench.kernels.cpu_rows import (
+    LANES,
+    TO_L2,
+    add_scaled,
+    filled,
+    load,
+    prefetch,
+    store,
+    times,
+)
 
 I64 = npt.NDArray[np.int64]
 
+AHEAD = 32
+"""Entries between the one whose row of x is asked for and the one that is worked on."""
 WIDTH = 64
 """Columns that are summed together: known to the compiler, so that the sums stay in registers."""
 PARTS = 64
@@ -55,6 +67,14 @@ def _equal_parts(matrix: Csr, rows: I64) -> I64:
     return np.searchsorted(work, np.arange(PARTS + 1) * total // PARTS, side="right")
 
 
+@inline
+def ask_for(x: F32, j: int, b: int) -> None:
+    """Ask for block b of row j of x [m, d / WIDTH, WIDTH]."""
+    first = (j * x.shape[1] + b) * WIDTH
+    for line in range(0, WIDTH, LANES):
+        prefetch(x, first + line, TO_L2)
+
+
 @jit_in_order
 def product(matrix: Csr, rows: I64, x: F32, out: F32) -> None:
     """Write ``out[r] = sum_j matrix[rows[r], j] x[j]``.
@@ -67,20 +87,21 @@ def product(matrix: Csr, rows: I64, x: F32, out: F32) -> None:
         [m, d / WIDTH, WIDTH] and [r, d / WIDTH, WIDTH]; `out` is written.
     """
     bounds = _equal_parts(matrix, rows)
+    n_blocks = np.uint64(x.shape[1])
     for part in numba.prange(PARTS):
-        total = np.empty(WIDTH, np.float32)
         for r in range(bounds[part], bounds[part + 1]):
             i = rows[r]
-            for b in range(x.shape[1]):
-                for k in range(WIDTH):
-                    total[k] = 0
+            follows = r + 1 < len(rows) and rows[r + 1] == i + 1
+            known = len(matrix.indices) if follows else matrix.ends[i]
+            for b in range(n_blocks):
+                total = filled(np.float32(0), WIDTH)
                 for e in range(matrix.starts[i], matrix.ends[i]):
-                    j = np.uint32(matrix.indices[e])
-                    weight = matrix.column_scale[j]
-                    for k in range(WIDTH):
-                        total[k] += weight * x[j, b, k]
-                for k in range(WIDTH):
-                    out[r, b, k] = total[k] * matrix.row_scale[i]
+                    ask_for(x, matrix.indices[min(e + AHEAD, known - 1)], b)
+                    j = np.uint64(np.uint32(matrix.indices[e]))
+                    own = load(x, j * n_blocks + b, WIDTH)
+                    total = add_scaled(total, matrix.column_scale[j], own)
+                place = np.uint64(r) * n_blocks + b
+                store(out, place, times(total, matrix.row_scale[i]))
 
 
 @jit_in_order
