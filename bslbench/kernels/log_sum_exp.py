@@ -51,9 +51,8 @@ class _LogSumExp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         rows, peak, total = ctx.saved_tensors
-        weight = grad.reshape(-1) / (total * ctx.tau)  # [r]
-        weight = weight.masked_fill(total == 0, 0)  # 0 / 0 where all scores are -inf
-        return _gradient(rows, ctx.tau, peak, weight).view(*grad.shape, rows.shape[1]), None
+        out = _gradient(rows, ctx.tau, peak, total, grad.reshape(-1))
+        return out.view(*grad.shape, rows.shape[1]), None
 
 
 def _sums(rows: Tensor, tau: float) -> tuple[Tensor, Tensor]:
@@ -68,11 +67,14 @@ def _sums(rows: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     return peak, (rows - peak[:, None]).div_(tau).exp_().sum(1)
 
 
-def _gradient(rows: Tensor, tau: float, peak: Tensor, weight: Tensor) -> Tensor:
-    """Return weight exp((x - peak) / tau), [r, n]."""
+def _gradient(rows: Tensor, tau: float, peak: Tensor, total: Tensor, grad: Tensor) -> Tensor:
+    """Return ``grad / (total tau) exp((x - peak) / tau)``, [r, n]; 0 where the total is 0."""
     if cpu.takes(rows):
         out = torch.empty_like(rows)
-        given = rows.detach().numpy(), np.float32(1 / tau), peak.numpy(), weight.numpy()
-        cpu_log_sum_exp.gradient(*given, out.numpy())
+        scores, peaks, totals = rows.detach().numpy(), peak.numpy(), total.numpy()
+        factors = np.float32(tau), np.float32(1 / tau)
+        given = grad.contiguous().numpy()
+        cpu_log_sum_exp.gradient(scores, peaks, totals, given, *factors, out.numpy())
         return out
+    weight = (grad / (total * tau)).masked_fill(total == 0, 0)  # 0 / 0 where all scores are -inf
     return (rows - peak[:, None]).div_(tau).exp_().mul_(weight[:, None])

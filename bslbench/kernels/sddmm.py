@@ -140,22 +140,24 @@ class _CpuSddmm(torch.autograd.Function):
         kernels(users.shape[1]).forward(*tables, *columns, _np(pos), _np(neg))
         ctx.save_for_backward(users, items)  # or a table that changed since would go unseen
         ctx.tables, ctx.columns, ctx.bounds = tables, columns, _np(bounds)
+        ctx.shapes = pos.shape, neg.shape, squared.shape
+        ctx.set_materialize_grads(False)  # torch takes both threads to clear those of the norms
         return pos, neg, squared
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, grad_pos: Tensor, grad_neg: Tensor, grad_squared: Tensor
-    ) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor, Tensor, None, None]:
         users, items = ctx.saved_tensors
-        grads = _np(grad_pos.contiguous()), _np(grad_neg.contiguous())
+        pos, neg, squared = (
+            np.zeros(shape, np.float32) if grad is None else _np(grad.contiguous())
+            for grad, shape in zip(given, ctx.shapes, strict=True)
+        )
         grad_users, grad_items = torch.empty_like(users), torch.empty_like(items)
         compiled = kernels(users.shape[1])
         n_parts = numba.get_num_threads()
-        compiled.grad_users(*grads, *ctx.tables, *ctx.columns, n_parts, _np(grad_users))
-        of_squared = _np(grad_squared.contiguous())
+        compiled.grad_users(pos, neg, *ctx.tables, *ctx.columns, n_parts, _np(grad_users))
         compiled.grad_items(
-            *grads, *ctx.tables, of_squared, *ctx.columns, ctx.bounds, _np(grad_items)
+            pos, neg, *ctx.tables, squared, *ctx.columns, ctx.bounds, _np(grad_items)
         )
         return grad_users, grad_items, None, None
 
