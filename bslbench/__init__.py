@@ -49,9 +49,12 @@ if TYPE_CHECKING:
         Talos,
     )
 
-# Threads that spin after a parallel region starve those of the next library's, or of the next
-# process's, tenfold where cores are few. OpenMP reads this once, when torch loads it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that spin for long after a parallel region starve those of the next library's, or of the
+# next process's, tenfold where cores are few. To wake them costs more than many a kernel takes, so
+# GNU's spin for some 30 microseconds. OpenMP reads this once, when torch loads it.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def _on_intel() -> bool:
