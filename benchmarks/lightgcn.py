@@ -111,13 +111,11 @@ def spmm(world: World, layout: torch.layout) -> Case:
 
 
 def after_another(hop: Callable[[], object]) -> Action:
-    """Return an action that meters the second of two hops: it finds the first one's memory free.
-
-    So it is in a step, whose hops follow one another.
-    """
+    """Return an action that meters a hop after others, as in a step, whose memory it finds free."""
 
     def action(meter: Meter) -> None:
-        hop()
+        for _ in range(HOPS):
+            hop()
         once(hop)(meter)
 
     return action
