@@ -1,6 +1,7 @@
 """``python -m benchmarks.compiling``: what a first ``bslbench train`` spends on compiling kernels.
 
 It is called twice with one cache of kernels, empty at first: the second call should compile none.
+What workers of ``--jobs`` compile is not seen.
 """
 
 import argparse
@@ -34,8 +35,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 def trained(options: list[str], cache: Path) -> dict[str, float]:
     """Train in a process of its own with this cache; return the seconds that each kernel took."""
-    call = "from benchmarks.compiling import call; call()"
-    child = [sys.executable, "-c", call, "train", *options]
+    code = "from benchmarks.compiling import call; call()"
+    child = [sys.executable, "-c", code, "train", *options]
     environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run(child, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

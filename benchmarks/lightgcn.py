@@ -111,7 +111,7 @@ def spmm(world: World, layout: torch.layout) -> Case:
 
 
 def after_another(hop: Callable[[], object]) -> Action:
-    """Return an action that meters a hop after others, as in a step, whose memory it finds free."""
+    """Return an action that meters a hop behind others, as in a step: their memory is at hand."""
 
     def action(meter: Meter) -> None:
         for _ in range(HOPS):

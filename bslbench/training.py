@@ -22,7 +22,7 @@ from bslbench.sampling import SAMPLERS
 from bslbench.seeding import generator, key_of
 
 GATHERED = 64
-"""Batches whose ids are gathered at once."""
+"""Batches that are made at once."""
 PHASES = ("start", "scores", "loss", "backward", "adam")
 """Start of the tables; then, of each step, draws and scores, loss, all gradients, optimiser."""
 
@@ -183,10 +183,10 @@ def train(
         order = epoch_order(len(users), n_drawn, seed, now.epoch)
         losses = torch.zeros(len(starts), device=device)
         losses[: now.step] = torch.tensor(now.losses)
-        epoch, steps = torch.tensor(now.epoch), torch.arange(len(starts)).unbind()
+        epoch = torch.tensor(now.epoch)
         batches = _batches(users, items, order, settings.batch_size, now.step)
         while now.step < len(starts):
-            batch_users, batch_items = next(batches)
+            batch_users, batch_items, step = next(batches)
             if on_step := getattr(backbone, "on_step", None):
                 on_step(generator(seed, "backbone", now.epoch, now.step))
             torch.default_generator.manual_seed(key_of(seed, "step", now.epoch, now.step))
@@ -201,7 +201,7 @@ def train(
                 batch_users,
                 batch_items,
                 epoch,
-                steps[now.step],
+                step,
                 scored.neg_items,
                 scored.user_rows,
                 scored.item_rows,
@@ -293,16 +293,16 @@ def epoch_order(n_pairs: int, n_drawn: int, seed: int, epoch: int) -> Tensor:
 
 def _batches(
     users: Tensor, items: Tensor, order: Tensor, size: int, first: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the ids of each batch from number `first` on, users [B] and items [B] int64.
+) -> Iterator[tuple[Tensor, ...]]:
+    """Yield of each batch from number `first` on: users [B], items [B], its number, all int64.
 
-    They are gathered for many batches at once: between kernels that fill the caches each call of
-    torch costs some 30 microseconds.
+    They are made for many batches at once: between kernels that fill the caches each call of torch
+    costs some 30 microseconds.
     """
-    for start in range(first * size, len(order), GATHERED * size):
-        rows = order[start : start + GATHERED * size]
+    for start in range(first, -(-len(order) // size), GATHERED):
+        rows = order[start * size : (start + GATHERED) * size]
         both = (torch.split(ids[rows].long(), size) for ids in (users, items))
-        yield from zip(*both, strict=True)
+        yield from zip(*both, torch.arange(start, start + GATHERED).unbind(), strict=False)
 
 
 def _copy(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,9 @@
 Each output row belongs to one thread, which adds in an order that does not depend on how the rows
 are shared out. Negatives come grouped by item block, so that the rows a thread touches stay in its
 L2 cache (Negatives of docs/protocol.md).
+
+Loops stand where a cleared array, an assigned slice, a maximum or a sort would do: of these each
+takes numba up to a second or two to compile.
 """
 
 import hashlib
@@ -135,7 +138,7 @@ def draw_grouped(
     golden = np.uint64(0x9E3779B97F4A7C15)
     half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
     for i in numba.prange(index.shape[0]):
-        drawn = np.empty(n_neg + 1, np.int32)  # one more than asked for if that is odd
+        drawn = np.empty(n_neg + 1, np.int32)  # room for the other of the last pair
         stream = mix(np.uint64(key) + np.uint64(i) * golden)
         for j in range(np.uint64((n_neg + 1) // 2)):
             bits = mix(stream + (np.uint64(2) * j + np.uint64(1)) * golden)

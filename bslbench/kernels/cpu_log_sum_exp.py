@@ -74,11 +74,11 @@ def sums(x: F32, factor: np.float32, peaks: F32, totals: F32) -> None:
 
 @jit_in_order
 def gradient(
-    x: F32, peaks: F32, totals: F32, grads: F32, tau: np.float32, factor: np.float32, out: F32
+    x: F32, peaks: F32, totals: F32, given: F32, tau: np.float32, factor: np.float32, out: F32
 ) -> None:
     """Write the gradient of x from that of its rows' log-sum-exp, 0 for a row whose total is 0.
 
-    ``out[i] = grads[i] / (totals[i] tau) exp(factor (x[i] - peaks[i]))``; the rest as for `sums`.
+    ``out[i] = given[i] / (totals[i] tau) exp(factor (x[i] - peaks[i]))``; the rest as for `sums`.
     """
     first = np.uint64(0)
     n_whole, per_part = np.uint64(x.shape[1] // LANES), (x.shape[0] + PARTS - 1) // PARTS
@@ -86,7 +86,7 @@ def gradient(
         lanes = np.empty(LANES, np.float32)
         for i in range(part * per_part, min(x.shape[0], (part + 1) * per_part)):
             row, grad, peak = x[i], out[i], peaks[i]
-            weight = grads[i] / (totals[i] * tau) if totals[i] != 0 else np.float32(0)
+            weight = given[i] / (totals[i] * tau) if totals[i] != 0 else np.float32(0)
             for k in range(n_whole):
                 value = exp(times(minus(load(row, k, LANES), peak), factor))
                 store(grad, k, times(value, weight))

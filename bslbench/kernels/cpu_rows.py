@@ -49,7 +49,10 @@ def _intrinsic(typed: Callable[..., Any]) -> Callable[..., Any]:
 
 @_intrinsic
 def load(context: Any, table: Any, i: Any, dim: Any) -> Any:
-    """Return row i of `table` [n, dim] or [n dim], C-contiguous float32; `dim` is a constant."""
+    """Return row i of `table`, counted in rows of `dim` numbers; `dim` is a constant.
+
+    `table` is C-contiguous float32, of any shape.
+    """
     _check(table)
     row = Row(dim.literal_value)
 
@@ -63,7 +66,7 @@ def load(context: Any, table: Any, i: Any, dim: Any) -> Any:
 
 @_intrinsic
 def store(context: Any, table: Any, i: Any, row: Any) -> Any:
-    """Write `row` into row i of `table` [n, dim] or [n dim], C-contiguous float32."""
+    """Write `row` into row i of `table`, counted as by `load`."""
     _check(table)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

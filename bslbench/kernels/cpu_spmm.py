@@ -44,7 +44,7 @@ class Csr(NamedTuple):
     starts, ends
         [n] int32: row i has the columns ``indices[starts[i] : ends[i]]``.
     indices
-        [nnz] int32, ascending within a row.
+        [nnz] int32, ascending within a row; between rows of a thinned matrix any columns stand.
     row_scale, column_scale
         [n] and [m] float32.
     """
@@ -91,12 +91,13 @@ def product(matrix: Csr, rows: I64, x: F32, out: F32) -> None:
     for part in numba.prange(PARTS):
         for r in range(bounds[part], bounds[part + 1]):
             i = rows[r]
+            # What is listed behind a row is asked for too if that is worked on next.
             follows = r + 1 < len(rows) and rows[r + 1] == i + 1
-            known = len(matrix.indices) if follows else matrix.ends[i]
+            end = len(matrix.indices) if follows else matrix.ends[i]
             for b in range(n_blocks):
                 total = filled(np.float32(0), WIDTH)
                 for e in range(matrix.starts[i], matrix.ends[i]):
-                    ask_for(x, matrix.indices[min(e + AHEAD, known - 1)], b)
+                    ask_for(x, matrix.indices[min(e + AHEAD, end - 1)], b)
                     j = np.uint64(np.uint32(matrix.indices[e]))
                     own = load(x, j * n_blocks + b, WIDTH)
                     total = add_scaled(total, matrix.column_scale[j], own)

@@ -2,8 +2,6 @@
 
 Scores are compared as integers in the same order as the floats, which vectorises, leaves no
 special case for NaN, and lets (score, place in the tie order) be packed into one 64-bit key.
-
-Slices are not assigned and nothing is sorted by numba: each takes it a second or two to compile.
 """
 
 from typing import Any
@@ -66,7 +64,12 @@ def _select(values: Any, place: int) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def _best_of_row(row: I32, seen: I32, tie_order: I32, best: I64) -> None:
-    """Write the keys of one row's best unseen items into `best` [k], in no order."""
+    """Write the keys of one row's best unseen items, and `NOTHING` for the rest, into `best` [k].
+
+    A row costs one pass for the maxima of its chunks. At least k of the largest k + (number of
+    seen items) maxima belong to unseen items, so the smallest of these maxima is a lower bound for
+    what can be among the k best, and only chunks that reach it are opened.
+    """
     n_items, k = len(tie_order), len(best)
     n_chunks = n_items // CHUNK  # the items left over are always looked at
     maxima = np.empty(n_chunks, np.int32)
@@ -83,8 +86,8 @@ def _best_of_row(row: I32, seen: I32, tie_order: I32, best: I64) -> None:
         _select(rest, n_chunks - enough)
         bound = rest[n_chunks - enough]
 
-    keys = np.empty(8 * k, np.int64)
-    n_keys, next_seen = 0, 0
+    found = np.empty(8 * k, np.int64)
+    n_found, next_seen = 0, 0
     floor = np.iinfo(np.int64).min
     for c in range(n_chunks + 1):
         if c < n_chunks and maxima[c] < bound:
@@ -100,20 +103,20 @@ def _best_of_row(row: I32, seen: I32, tie_order: I32, best: I64) -> None:
                 next_seen += 1
             if next_seen < len(seen) and seen[next_seen] == j:
                 continue
-            keys[n_keys] = key
-            n_keys += 1
-            if n_keys == len(keys):
-                _select(keys, n_keys - k)
+            found[n_found] = key
+            n_found += 1
+            if n_found == len(found):
+                _select(found, n_found - k)
                 for r in range(k):
-                    keys[r] = keys[n_keys - k + r]
-                n_keys = k
-                floor = keys[0]
+                    found[r] = found[n_found - k + r]
+                n_found = k
+                floor = found[0]
                 bound = np.int32(floor >> 32)
 
-    n_best = min(k, n_keys)
-    _select(keys[:n_keys], n_keys - n_best)
+    n_best = min(k, n_found)
+    _select(found[:n_found], n_found - n_best)
     for r in range(k):
-        best[r] = keys[n_keys - 1 - r] if r < n_best else NOTHING
+        best[r] = found[n_found - n_best + r] if r < n_best else NOTHING
 
 
 @numba.njit(parallel=True, cache=True, nogil=True)
@@ -121,10 +124,6 @@ def best_keys(
     bits: I32, width: int, seen_indptr: I64, seen_indices: I32, tie_order: I32, keys: I64
 ) -> None:
     """Write the keys of the k best unseen items of each row, in no order.
-
-    A row costs one pass for the maxima of its chunks. At least k of the largest k + (number of
-    seen items) maxima belong to unseen items, so the smallest of these maxima is a lower bound for
-    what can be among the k best, and only chunks that reach it are opened.
 
     Parameters
     ----------
@@ -151,5 +150,5 @@ def unpacked(keys: I64, tie_order: I32) -> tuple[I32, F32]:
     by_order[tie_order] = np.arange(n_items, dtype=np.int32)
     by_order[n_items] = -1
     ordered = (keys >> 32).astype(np.int32)
-    bits = np.where(ordered >= 0, ordered, ~MAGNITUDE | -ordered)
+    bits = np.where(ordered >= 0, ordered, ~MAGNITUDE | -ordered)  # the inverse of `_ordered`
     return by_order[n_items - (keys & 0xFFFFFFFF)], bits.view(np.float32)

@@ -72,9 +72,9 @@ def _gradient(rows: Tensor, tau: float, peak: Tensor, total: Tensor, grad: Tenso
     if cpu.takes(rows):
         out = torch.empty_like(rows)
         scores, peaks, totals = rows.detach().numpy(), peak.numpy(), total.numpy()
-        factors = np.float32(tau), np.float32(1 / tau)
-        given = grad.contiguous().numpy()
-        cpu_log_sum_exp.gradient(scores, peaks, totals, given, *factors, out.numpy())
+        given, factor = grad.contiguous().numpy(), np.float32(1 / tau)
+        of_rows = scores, peaks, totals, given
+        cpu_log_sum_exp.gradient(*of_rows, np.float32(tau), factor, out.numpy())
         return out
     weight = (grad / (total * tau)).masked_fill(total == 0, 0)  # 0 / 0 where all scores are -inf
     return (rows - peak[:, None]).div_(tau).exp_().mul_(weight[:, None])

@@ -32,8 +32,8 @@ class _CpuSquaredNorms(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        through: Tensor = x * (2 * grad)[:, None]
-        return through
+        of_x: Tensor = x * (2 * grad)[:, None]
+        return of_x
 
 
 def unit_rows(x: Tensor) -> Tensor:

@@ -141,7 +141,8 @@ class _CpuSddmm(torch.autograd.Function):
         ctx.save_for_backward(users, items)  # or a table that changed since would go unseen
         ctx.tables, ctx.columns, ctx.bounds = tables, columns, _np(bounds)
         ctx.shapes = pos.shape, neg.shape, squared.shape
-        ctx.set_materialize_grads(False)  # torch takes both threads to clear those of the norms
+        # Torch would wake its threads in each step to clear the norms', which only L2 has.
+        ctx.set_materialize_grads(False)
         return pos, neg, squared
 
     @staticmethod

@@ -184,7 +184,7 @@ def _inverse_root(degrees: npt.NDArray[np.integer]) -> F32:
 
 
 def _thinned(matrix: Csr, rate: float, key: int, strides: tuple[int, int]) -> Csr:
-    ends, indices = np.empty_like(matrix.ends), np.empty_like(matrix.indices)
+    ends, indices = np.empty_like(matrix.ends), np.zeros_like(matrix.indices)
     cpu_spmm.thin_out(key, round(rate * 2**32), matrix, strides, ends, indices)
     row_scale = (matrix.row_scale / (1 - rate)).astype(np.float32)
     return matrix._replace(ends=ends, indices=indices, row_scale=row_scale)

@@ -24,7 +24,7 @@ class Batch:
     users, items
         Ids of the rows' interactions, [B] int64.
     epoch, step
-        0-based counters, 0-d int64 tensors on the device.
+        0-based counters, 0-d int64 tensors on the CPU.
     neg_items
         Ids of the negatives, [B, M] int64, column for column those of `neg`; only if the loss
         needs ``"neg_items"``.
