@@ -21,6 +21,11 @@ from torch import Tensor
 
 F32 = npt.NDArray[np.float32]
 I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+PARTS = 64
+"""Ranges of rows that are shared out among the threads: memory taken for a range costs less than
+for each row, whose taking every thread counts in one place."""
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -81,41 +86,38 @@ def mix(z: Any) -> Any:
 
 @inline
 def group_row(
-    drawn: I32, i: int, block: int, n_pos: int, index: I32, offsets: I32, order: I32
+    drawn: I32, i: int, block: int, n_pos: int, index: I32, offsets: I32, order: I64
 ) -> None:
     """Write the items `drawn` [M] for row i into it by a counting sort over blocks.
 
     The other arguments are those of `draw_grouped`.
     """
-    n_blocks = offsets.shape[1] - 1
+    row, ends, n_drawn, one = index[i], offsets[i], np.uint64(len(drawn)), np.uint64(1)
     # item // block as a multiplication: exact for any int32, and below 2^63, as `item_block` gives
-    # blocks of up to 2^23 items and up to 256 of them.
+    # blocks of up to 2^23 items and up to 256 of them. Twice is faster than keeping them.
     shift = np.uint64(54)
     inverse = np.uint64(((1 << 54) + block - 1) // block)
-    homes = np.empty(len(drawn), np.uint32)
-    for j in range(len(drawn)):
-        homes[j] = (np.uint64(np.uint32(drawn[j])) * inverse) >> shift
-    fill = np.empty(n_blocks + 1, np.int32)
-    for b in range(n_blocks + 1):
-        fill[b] = 0
-    for j in range(len(drawn)):
-        fill[homes[j] + 1] += 1
-    fill[0] = n_pos
-    offsets[i, 0] = n_pos
-    for b in range(n_blocks):
-        fill[b + 1] += fill[b]
-        offsets[i, b + 1] = fill[b + 1]
-    for j in range(len(drawn)):
-        place = fill[homes[j]]
-        fill[homes[j]] = place + 1
-        index[i, place] = drawn[j]
+    for b in range(len(ends)):
+        ends[b] = 0
+    for j in range(n_drawn):
+        home = (np.uint64(np.uint32(drawn[j])) * inverse) >> shift
+        ends[home + one] += 1
+    place = n_pos
+    for b in range(len(ends)):  # what has been placed of block b ends at ends[b + 1]
+        place += ends[b]
+        ends[b] = place - ends[b]
+    for j in range(n_drawn):
+        home = (np.uint64(np.uint32(drawn[j])) * inverse) >> shift
+        place = ends[home + one]
+        ends[home + one] = place + 1
+        row[np.uint32(place)] = drawn[j]
         if order.shape[1] > 0:
             order[i, j] = place - n_pos
 
 
 @jit
 def draw_grouped(
-    key: int, n_items: int, block: int, n_pos: int, index: I32, offsets: I32, order: I32
+    key: int, n_items: int, block: int, n_pos: int, index: I32, offsets: I32, order: I64
 ) -> None:
     """Fill ``index[:, n_pos:]`` with uniform items, grouped by item block within each row.
 
@@ -132,21 +134,24 @@ def draw_grouped(
         [B, n_blocks + 1] int32, written: block b of row i holds columns offsets[i, b] up to
         offsets[i, b + 1].
     order
-        [B, M] int32, written with the grouped column of each draw, minus K; [B, 0] to skip it.
+        [B, M] int64, written with the grouped column of each draw, minus K; [B, 0] to skip it.
     """
     n_neg = index.shape[1] - n_pos
     golden = np.uint64(0x9E3779B97F4A7C15)
     half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
-    for i in numba.prange(index.shape[0]):
-        drawn = np.empty(n_neg + 1, np.int32)  # room for the other of the last pair
-        stream = mix(np.uint64(key) + np.uint64(i) * golden)
-        for j in range(np.uint64((n_neg + 1) // 2)):
-            bits = mix(stream + (np.uint64(2) * j + np.uint64(1)) * golden)
-            first = ((bits >> half) * np.uint64(n_items)) >> half
-            second = ((bits & low) * np.uint64(n_items)) >> half
-            drawn[np.uint64(2) * j] = first
-            drawn[np.uint64(2) * j + np.uint64(1)] = second
-        group_row(drawn[:n_neg], i, block, n_pos, index, offsets, order)
+    n_rows, per_part = index.shape[0], (index.shape[0] + PARTS - 1) // PARTS
+    for part in numba.prange(PARTS):
+        pairs = np.empty(n_neg + 1, np.int32)  # room for the other of the last pair
+        drawn = pairs[:n_neg]
+        for i in range(part * per_part, min(n_rows, (part + 1) * per_part)):
+            stream = mix(np.uint64(key) + np.uint64(i) * golden)
+            for j in range(np.uint64((n_neg + 1) // 2)):
+                bits = mix(stream + (np.uint64(2) * j + np.uint64(1)) * golden)
+                first = ((bits >> half) * np.uint64(n_items)) >> half
+                second = ((bits & low) * np.uint64(n_items)) >> half
+                pairs[np.uint64(2) * j] = first
+                pairs[np.uint64(2) * j + np.uint64(1)] = second
+            group_row(drawn, i, block, n_pos, index, offsets, order)
 
 
 @jit

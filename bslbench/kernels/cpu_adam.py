@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, I32, inline, jit_alone, jit_in_order
+from bslbench.kernels.cpu import F32, I32, I64, inline, jit_alone, jit_in_order
 from bslbench.kernels.cpu_rows import (
     add_scaled,
     filled,
@@ -21,8 +20,6 @@ from bslbench.kernels.cpu_rows import (
     store,
     times,
 )
-
-I64 = npt.NDArray[np.int64]
 
 BETA1, BETA2, EPS = np.float32(0.9), np.float32(0.999), np.float32(1e-8)
 REST1, REST2 = np.float32(1 - 0.9), np.float32(1 - 0.999)  # not 1 - BETA2: 5e-5 off in float32

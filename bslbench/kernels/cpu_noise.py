@@ -8,10 +8,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import I32, group_row, jit, mix
+from bslbench.kernels.cpu import I32, I64, group_row, jit, mix
 
 F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
 
 PARTS = 64
@@ -74,7 +73,7 @@ def draw_false_negatives(
     marks: Marks,
     index: I32,
     offsets: I32,
-    order: I32,
+    order: I64,
 ) -> None:
     """Fill ``index[:, n_pos:]`` as `draw_grouped` does, some draws from the user's own list.
 

@@ -5,6 +5,7 @@ wide as the machine's. What is summed here is summed in one fixed order, whateve
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from typing import Any, cast
 
 from llvmlite import ir
@@ -220,12 +221,13 @@ def dot(context: Any, a: Any, b: Any) -> Any:
         totals: dict[int, Any] = {}  # of the parts of each width
         for one, other in zip(*(_parts(builder, a, value) for value in args), strict=True):
             width = one.type.count
-            zero = ir.Constant(one.type, None)
-            totals[width] = _fma(builder, one, other, totals.get(width, zero))
-        value = ir.Constant(FLOAT, 0)
-        for total in totals.values():
-            value = builder.fadd(value, _total(builder, total))
-        return value
+            if width in totals:
+                totals[width] = _fma(builder, one, other, totals[width])
+            elif a.widths.count(width) > 1:
+                totals[width] = builder.fmul(one, other)
+            else:  # a product alone might be fused with the sum over its lanes
+                totals[width] = _fma(builder, one, other, ir.Constant(one.type, None))
+        return reduce(builder.fadd, (_total(builder, total) for total in totals.values()))
 
     return types.float32(a, b), generate
 

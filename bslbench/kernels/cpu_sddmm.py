@@ -156,20 +156,23 @@ def kernels(dim: int) -> Kernels:
 
         Part 0 takes the positives, part b + 1 the negatives of block b.
         """
-        n_pos = pos.shape[1]
+        n_pos = np.uint64(pos.shape[1])
         for b in numba.prange(offsets.shape[1]):
-            for i in range(users.shape[0]):
-                if b > 0 and i + AHEAD < users.shape[0]:
-                    ask_for(index, neg, offsets, i + AHEAD, b - 1)
-                user, factor = load(users, np.uint64(i), dim), user_scale.factor[i]
-                columns, scores = index[i], pos[i] if b == 0 else neg[i]
+            for r in range(users.shape[0]):
+                if b > 0 and r + AHEAD < users.shape[0]:
+                    ask_for(index, neg, offsets, r + AHEAD, b - 1)
+                i, columns = np.uint64(r), index[r]
+                user, factor = load(users, i, dim), user_scale.factor[i]
                 first = np.uint64(0 if b == 0 else offsets[i, b - 1])
                 last = np.uint64(n_pos if b == 0 else offsets[i, b])
-                before = np.uint64(0 if b == 0 else n_pos)
                 for c in range(first, last):
                     j = np.uint64(np.uint32(columns[c]))
                     score = dot(user, load(items, j, dim)) * factor * item_scale.factor[j]
-                    scores[c - before] = score
+                    # Arrays chosen ahead of the loop would have their references counted.
+                    if b == 0:
+                        pos[i, c] = score
+                    else:
+                        neg[i, c - n_pos] = score
 
     @jit_in_order
     def grad_users(

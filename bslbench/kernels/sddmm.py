@@ -134,7 +134,7 @@ class _CpuSddmm(torch.autograd.Function):
         (_, user_scale), (squared, item_scale) = (_scaled(rows, cosine) for rows in (users, items))
         n_rows, n_columns = index.items.shape
         pos, neg = torch.empty(n_rows, index.n_pos), torch.empty(n_rows, n_columns - index.n_pos)
-        offsets, bounds = _merged(index)
+        offsets, bounds = _merged(index, len(items))
         tables = _np(users), _np(items), user_scale, item_scale
         columns = _np(index.items), _np(offsets)
         kernels(users.shape[1]).forward(*tables, *columns, _np(pos), _np(neg))
@@ -163,24 +163,24 @@ class _CpuSddmm(torch.autograd.Function):
         return grad_users, grad_items, None, None
 
 
-def _per_visit(index: Index) -> int:
+def _per_visit(index: Index, n_items: int) -> int:
     """Return how many blocks a row takes at each visit, so that it finds about 16 negatives there.
 
     Looking up where a block's columns lie costs as much as several products; past 8,192 item rows
     the cache's misses cost more.
     """
     n_blocks, n_neg = index.offsets.shape[1] - 1, index.items.shape[1] - index.n_pos
-    return max(1, min(16 * n_blocks // max(1, n_neg), 8192 * n_blocks // index.n_rows))
+    return max(1, min(16 * n_blocks // max(1, n_neg), 8192 * n_blocks // n_items))
 
 
-def _merged(index: Index) -> tuple[Tensor, Tensor]:
+def _merged(index: Index, n_items: int) -> tuple[Tensor, Tensor]:
     """Return the offsets and bounds, with the blocks of one visit made one block.
 
     Each thread keeps two blocks or more, where there are so many. The bits stay the same: no sum
     runs over blocks.
     """
     n_blocks = index.offsets.shape[1] - 1
-    count = max(1, min(_per_visit(index), n_blocks // (2 * numba.get_num_threads())))
+    count = max(1, min(_per_visit(index, n_items), n_blocks // (2 * numba.get_num_threads())))
     if count == 1:
         return index.offsets, index.bounds
     parts = slice(None, -1, count)

@@ -48,7 +48,7 @@ class Own(Sampler):
         names, local = index.renumbered() if self.few else (None, index)
         rows, sq_users = self.rows(backbone, users, names, epoch, step)
         pos, neg, item_squares = sddmm(rows.users, rows.items, local, cosine=self.cosine)
-        squared = pos.new_zeros(())
+        squared = self.zero
         if self.settings.l2:
             sq_items = item_squares if rows.sq_items is None else rows.sq_items
             squared = sq_users.sum() + stable_sum(self.count(local) * sq_items)
@@ -81,7 +81,7 @@ class Own(Sampler):
         columns[:, :n_pos] = pos_items
         n_blocks = -(-self.n_items // self.block)
         offsets = torch.empty(n_rows, n_blocks + 1, dtype=torch.int32)
-        order = torch.empty(n_rows, 0 if self.order_free else n_neg, dtype=torch.int32)
+        order = torch.empty(n_rows, 0 if self.order_free else n_neg, dtype=torch.int64)
         where = key_of(self.seed, "negatives", epoch, step), self.n_items, self.block, n_pos
         out = columns.numpy(), offsets.numpy(), order.numpy()
         if self.false is None:
@@ -89,7 +89,7 @@ class Own(Sampler):
         else:
             listed = self.false.items.indptr, self.false.items.indices, self.marks
             cpu_noise.draw_false_negatives(*where, users.numpy(), self.false.shares, *listed, *out)
-        return Index(columns, offsets, n_pos, self.bounds), order.long()
+        return Index(columns, offsets, n_pos, self.bounds), order
 
     def count(self, index: Index) -> Tensor:
         """Return how often L2 counts each row of the index's table, [n] float32."""
