@@ -55,13 +55,14 @@ class Kernels(NamedTuple):
     squared_norms: Any
     """(rows [n, d], out [n])."""
     scales: Any
-    """(rows [n, d], squared [n], factor [n], pull [n]), all but the first written."""
+    """(rows [n, d], cosine, factor [n], pull [n]), the last two written."""
     unit: Any
     """(rows [n, d], factor [n], pull [n], out [n, d]), all but the first written."""
     grad_unit: Any
     """(given [n, d], rows [n, d], factor [n], pull [n], out [n, d])."""
     forward: Any
-    """(users, items, user_scale, item_scale, index, offsets, pos, neg), the last two written."""
+    """(users, items, cosine, user_scale, factor [I], pull [I], squared [I], index, offsets, bounds,
+    pos, neg), of which all are written that have numbers of the items, or are scores."""
     grad_users: Any
     """(pos, neg, users, items, user_scale, item_scale, index, offsets, n_parts, out [B, d])."""
     grad_items: Any
@@ -97,11 +98,12 @@ def ask_for(index: I32, numbers: F32, offsets: I32, i: int, b: int) -> None:
 
 
 @inline
-def of_cosine(squared: Any) -> Any:
+def scale_of(squared: Any, cosine: bool) -> Any:
     """Return `Scale.factor` and `Scale.pull` of a row with this squared norm."""
     norm = np.sqrt(squared)
     factor = np.float32(1) / (norm if not norm < EPS else EPS)  # NaN stays NaN
-    return factor, factor * factor if norm > EPS else np.float32(0)
+    pull = factor * factor if norm > EPS else np.float32(0)
+    return (factor, pull) if cosine else (np.float32(1), np.float32(0))
 
 
 # The closures hold `dim` alone: with a function among them each process would compile anew.
@@ -117,12 +119,11 @@ def kernels(dim: int) -> Kernels:
             out[i] = dot(row, row)
 
     @jit_in_order
-    def scales(rows: F32, squared: F32, factor: F32, pull: F32) -> None:
-        """Write the squared norms of rows, and what a cosine scales them by."""
+    def scales(rows: F32, cosine: bool, factor: F32, pull: F32) -> None:
+        """Write what rows are scaled by."""
         for i in numba.prange(rows.shape[0]):
             row = load(rows, np.uint64(i), dim)
-            squared[i] = dot(row, row)
-            factor[i], pull[i] = of_cosine(squared[i])
+            factor[i], pull[i] = scale_of(dot(row, row), cosine)
 
     @jit_in_order
     def unit(rows: F32, factor: F32, pull: F32, out: F32) -> None:
@@ -130,7 +131,7 @@ def kernels(dim: int) -> Kernels:
         for r in numba.prange(rows.shape[0]):
             i = np.uint64(r)
             row = load(rows, i, dim)
-            factor[r], pull[r] = of_cosine(dot(row, row))
+            factor[r], pull[r] = scale_of(dot(row, row), True)
             store(out, i, times(row, factor[r]))
 
     @jit_in_order
@@ -145,34 +146,43 @@ def kernels(dim: int) -> Kernels:
     def forward(
         users: F32,
         items: F32,
+        cosine: bool,
         user_scale: Scale,
-        item_scale: Scale,
+        factor: F32,
+        pull: F32,
+        squared: F32,
         index: I32,
         offsets: I32,
+        bounds: I32,
         pos: F32,
         neg: F32,
     ) -> None:
-        """Write the scores of row i and item ``index[i, c]``.
+        """Write the scores of row i and item ``index[i, c]``, block by block.
 
-        Part 0 takes the positives, part b + 1 the negatives of block b.
+        The squared norms of a block's items, and what scales these, come first: read in a row they
+        are in the cache sooner than in the order of the negatives. What a parallel loop writes must
+        not come in a tuple: numba loses it.
         """
-        n_pos = np.uint64(pos.shape[1])
-        for b in numba.prange(offsets.shape[1]):
-            for r in range(users.shape[0]):
-                if b > 0 and r + AHEAD < users.shape[0]:
-                    ask_for(index, neg, offsets, r + AHEAD, b - 1)
+        n_rows, n_pos = users.shape[0], np.uint64(pos.shape[1])
+        for b in numba.prange(offsets.shape[1] - 1):
+            first_item, last_item = bounds[b], bounds[b + 1]
+            for r in range(first_item, last_item):
+                j = np.uint64(r)
+                row = load(items, j, dim)
+                squared[j] = dot(row, row)
+                factor[j], pull[j] = scale_of(squared[j], cosine)
+            for r in range(n_rows):
+                if r + AHEAD < n_rows:
+                    ask_for(index, neg, offsets, r + AHEAD, b)
                 i, columns = np.uint64(r), index[r]
-                user, factor = load(users, i, dim), user_scale.factor[i]
-                first = np.uint64(0 if b == 0 else offsets[i, b - 1])
-                last = np.uint64(n_pos if b == 0 else offsets[i, b])
-                for c in range(first, last):
+                user, own = load(users, i, dim), user_scale.factor[r]
+                for c in range(n_pos):
+                    if first_item <= columns[c] < last_item:
+                        j = np.uint64(np.uint32(columns[c]))
+                        pos[i, c] = dot(user, load(items, j, dim)) * own * factor[j]
+                for c in range(np.uint64(offsets[r, b]), np.uint64(offsets[r, b + 1])):
                     j = np.uint64(np.uint32(columns[c]))
-                    score = dot(user, load(items, j, dim)) * factor * item_scale.factor[j]
-                    # Arrays chosen ahead of the loop would have their references counted.
-                    if b == 0:
-                        pos[i, c] = score
-                    else:
-                        neg[i, c - n_pos] = score
+                    neg[i, c - n_pos] = dot(user, load(items, j, dim)) * own * factor[j]
 
     @jit_in_order
     def grad_users(

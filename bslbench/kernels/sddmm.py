@@ -131,15 +131,19 @@ class _CpuSddmm(torch.autograd.Function):
         ctx: Any, users: Tensor, items: Tensor, index: Index, cosine: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         users, items = users.contiguous(), items.contiguous()
-        (_, user_scale), (squared, item_scale) = (_scaled(rows, cosine) for rows in (users, items))
         n_rows, n_columns = index.items.shape
         pos, neg = torch.empty(n_rows, index.n_pos), torch.empty(n_rows, n_columns - index.n_pos)
-        offsets, bounds = _merged(index, len(items))
-        tables = _np(users), _np(items), user_scale, item_scale
-        columns = _np(index.items), _np(offsets)
-        kernels(users.shape[1]).forward(*tables, *columns, _np(pos), _np(neg))
+        squared = torch.empty(len(items))
+        user_scale, item_scale = (
+            Scale(*np.empty((2, len(rows)), np.float32)) for rows in (users, items)
+        )
+        tables, columns = (_np(users), _np(items)), (_np(index.items), *_merged(index, len(items)))
+        compiled = kernels(users.shape[1])
+        compiled.scales(_np(users), cosine, *user_scale)
+        of_items = *item_scale, _np(squared)
+        compiled.forward(*tables, cosine, user_scale, *of_items, *columns, _np(pos), _np(neg))
         ctx.save_for_backward(users, items)  # or a table that changed since would go unseen
-        ctx.tables, ctx.columns, ctx.bounds = tables, columns, _np(bounds)
+        ctx.tables, ctx.columns = (*tables, user_scale, item_scale), columns
         ctx.shapes = pos.shape, neg.shape, squared.shape
         # Torch would wake its threads in each step to clear the norms', which only L2 has.
         ctx.set_materialize_grads(False)
@@ -156,10 +160,8 @@ class _CpuSddmm(torch.autograd.Function):
         grad_users, grad_items = torch.empty_like(users), torch.empty_like(items)
         compiled = kernels(users.shape[1])
         n_parts = numba.get_num_threads()
-        compiled.grad_users(pos, neg, *ctx.tables, *ctx.columns, n_parts, _np(grad_users))
-        compiled.grad_items(
-            pos, neg, *ctx.tables, squared, *ctx.columns, ctx.bounds, _np(grad_items)
-        )
+        compiled.grad_users(pos, neg, *ctx.tables, *ctx.columns[:2], n_parts, _np(grad_users))
+        compiled.grad_items(pos, neg, *ctx.tables, squared, *ctx.columns, _np(grad_items))
         return grad_users, grad_items, None, None
 
 
@@ -173,7 +175,7 @@ def _per_visit(index: Index, n_items: int) -> int:
     return max(1, min(16 * n_blocks // max(1, n_neg), 8192 * n_blocks // n_items))
 
 
-def _merged(index: Index, n_items: int) -> tuple[Tensor, Tensor]:
+def _merged(index: Index, n_items: int) -> tuple[Any, Any]:
     """Return the offsets and bounds, with the blocks of one visit made one block.
 
     Each thread keeps two blocks or more, where there are so many. The bits stay the same: no sum
@@ -181,22 +183,11 @@ def _merged(index: Index, n_items: int) -> tuple[Tensor, Tensor]:
     """
     n_blocks = index.offsets.shape[1] - 1
     count = max(1, min(_per_visit(index, n_items), n_blocks // (2 * numba.get_num_threads())))
+    offsets, bounds, parts = _np(index.offsets), _np(index.bounds), slice(None, -1, count)
     if count == 1:
-        return index.offsets, index.bounds
-    parts = slice(None, -1, count)
-    offsets = torch.cat([index.offsets[:, parts], index.offsets[:, -1:]], dim=1)
-    return offsets, torch.cat([index.bounds[parts], index.bounds[-1:]])
-
-
-def _scaled(rows: Tensor, cosine: bool) -> tuple[Tensor, Scale]:
-    """Return the squared norms of rows [n, d], and what these are scaled by."""
-    squared, compiled = torch.empty(len(rows)), kernels(rows.shape[1])
-    if not cosine:
-        compiled.squared_norms(_np(rows), _np(squared))
-        return squared, Scale(np.ones(len(rows), np.float32), np.zeros(len(rows), np.float32))
-    scale = Scale(*np.empty((2, len(rows)), np.float32))
-    compiled.scales(_np(rows), _np(squared), *scale)
-    return squared, scale
+        return offsets, bounds
+    merged = np.concatenate([offsets[:, parts], offsets[:, -1:]], axis=1)
+    return merged, np.concatenate([bounds[parts], bounds[-1:]])
 
 
 def _np(tensor: Tensor) -> Any:
