@@ -119,23 +119,21 @@ def spread(matrix: Csr, rows: I64, x: F32, out: F32) -> None:
     x, out
         [r, d / WIDTH, WIDTH] and [m, d / WIDTH, WIDTH]; `out` is written.
     """
-    size = (len(out) + BLOCKS - 1) // BLOCKS
+    size, n_blocks = (len(out) + BLOCKS - 1) // BLOCKS, np.uint64(x.shape[1])
     for block in numba.prange(BLOCKS):
         first, end = block * size, min(len(out), (block + 1) * size)
         out[first:end] = 0
-        scaled = np.empty(WIDTH, np.float32)
         for r in range(len(rows)):
             i = rows[r]
             columns = matrix.indices[matrix.starts[i] : matrix.ends[i]]
             start, stop = np.searchsorted(columns, first), np.searchsorted(columns, end)
-            for b in range(x.shape[1]):
-                for k in range(WIDTH):
-                    scaled[k] = x[r, b, k] * matrix.row_scale[i]
+            for b in range(n_blocks):
+                scaled = times(load(x, np.uint64(r) * n_blocks + b, WIDTH), matrix.row_scale[i])
                 for e in range(start, stop):
-                    j = np.uint32(columns[e])
-                    weight = matrix.column_scale[j]
-                    for k in range(WIDTH):
-                        out[j, b, k] += weight * scaled[k]
+                    j = np.uint64(np.uint32(columns[e]))
+                    place = j * n_blocks + b
+                    total = add_scaled(load(out, place, WIDTH), matrix.column_scale[j], scaled)
+                    store(out, place, total)
 
 
 @jit
