@@ -28,11 +28,11 @@ NOTHING = np.int64(LOWEST) << 32
 @numba.njit(inline="always", cache=True)
 def _ordered(bits: Any) -> Any:
     """Map the bits of a float32 to an integer of the same order; -0 = 0, NaN = -infinity."""
-    magnitude = bits & MAGNITUDE
+    magnitude = np.int32(bits & MAGNITUDE)
     if magnitude > INFINITY:
         return LOWEST
-    sign = bits >> np.int32(31)  # 0 or -1
-    return np.int32((magnitude ^ sign) - sign)  # without a branch to mispredict
+    sign = np.int32(bits >> np.int32(31))  # 0 or -1
+    return np.int32(np.int32(magnitude ^ sign) - sign)  # without a branch to mispredict
 
 
 @numba.njit(cache=True)
@@ -86,17 +86,18 @@ def _best_of_row(row: I32, seen: I32, tie_order: I32, best: I64) -> None:
         _select(rest, n_chunks - enough)
         bound = rest[n_chunks - enough]
 
-    found = np.empty(8 * k, np.int64)
+    found, near = np.empty(8 * k, np.int64), np.empty(CHUNK, np.int64)
     n_found, next_seen = 0, 0
     floor = np.iinfo(np.int64).min
     for c in range(n_chunks + 1):
         if c < n_chunks and maxima[c] < bound:
             continue
+        n_near = 0
         for j in range(c * CHUNK, min(n_items, (c + 1) * CHUNK)):
-            score = _ordered(row[j])
-            if score < bound:
-                continue
-            key = (np.int64(score) << 32) | np.int64(n_items - tie_order[j])
+            near[n_near] = j  # no branch to mispredict: few scores reach the bound
+            n_near += _ordered(row[j]) >= bound
+        for j in near[:n_near]:
+            key = (np.int64(_ordered(row[j])) << 32) | np.int64(n_items - tie_order[j])
             if key < floor:
                 continue
             while next_seen < len(seen) and seen[next_seen] < j:
