@@ -106,7 +106,6 @@ class _Table:
         self.parameter, self.lazy = parameter, lazy
         self.m, self.v = torch.zeros_like(parameter), torch.zeros_like(parameter)
         self.last = torch.zeros(len(parameter), dtype=torch.int64)
-        self.arrays = self.viewed()
         self.n_steps = 0
         # Rate over bias correction, and root of the other one, of each step so far.
         self.sizes, self.roots = np.empty(1024, np.float32), np.empty(1024, np.float32)
@@ -122,13 +121,11 @@ class _Table:
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.m, self.v, self.last = state["m"], state["v"], state["last"]
-        self.arrays = self.viewed()
         self.n_steps = len(state["sizes"])
         room = max(1024, 2 * self.n_steps)
         self.sizes, self.roots = (np.resize(state[x].numpy(), room) for x in ("sizes", "roots"))
 
-    def viewed(self) -> tuple[Any, ...]:
-        """Return parameter, moments and steps as the kernels take them, for all steps to come."""
+    def arrays(self) -> tuple[Any, ...]:
         return tuple(x.detach().numpy() for x in (self.parameter, self.m, self.v, self.last))
 
     def catch_up(self, names: Tensor) -> None:
@@ -139,7 +136,7 @@ class _Table:
         self.replay(self.every)
 
     def replay(self, rows: Any) -> None:
-        self.kernels.catch_up(rows, self.n_steps, self.sizes, self.roots, *self.arrays)
+        self.kernels.catch_up(rows, self.n_steps, self.sizes, self.roots, *self.arrays())
 
     def step(self, rate: float) -> None:
         grad = self.parameter.grad
@@ -153,11 +150,11 @@ class _Table:
         size, root = rate / (1 - BETAS[0] ** t), (1 - BETAS[1] ** t) ** 0.5
         self.sizes[t - 1], self.roots[t - 1] = size, root
         if not grad.is_sparse:
-            self.kernels.update_all(grad.contiguous().numpy(), t, size, 1 / root, *self.arrays)
+            self.kernels.update_all(grad.contiguous().numpy(), t, size, 1 / root, *self.arrays())
             return
         names, values = grad._indices()[0], grad._values().contiguous()  # [B], [B, d]
         groups = *self.grouped(names), values.numpy()
-        self.kernels.update(*groups, t, size, 1 / root, *self.arrays)
+        self.kernels.update(*groups, t, size, 1 / root, *self.arrays())
         if not self.lazy:
             self.settle()
 

@@ -89,9 +89,9 @@ def test_draws_are_those_of_the_cpu_in_draw_order(n_pos: int, n_neg: int) -> Non
     expected = np.zeros((n_rows, n_pos + n_neg), np.int32)
     expected[:, :n_pos] = pos_items
     offsets = np.zeros((n_rows, -(-n_items // block) + 1), np.int32)
-    order = np.zeros((n_rows, n_neg), np.int32)
+    order = np.zeros((n_rows, n_neg), np.int64)
     cpu.draw_grouped(key, n_items, block, n_pos, expected, offsets, order)
-    expected[:, n_pos:] = np.take_along_axis(expected[:, n_pos:], order.astype(np.int64), axis=1)
+    expected[:, n_pos:] = np.take_along_axis(expected[:, n_pos:], order, axis=1)
     where = torch.tensor(key, device=DEVICE)
     columns = cuda_sddmm.draw(where, pos_items.to(DEVICE), n_items, n_neg)
     assert columns.tolist() == expected.tolist()

@@ -5,7 +5,9 @@ are shared out. Negatives come grouped by item block, so that the rows a thread 
 L2 cache (Negatives of docs/protocol.md).
 
 Loops stand where a cleared array, an assigned slice, a maximum or a sort would do: of these each
-takes numba up to a second or two to compile.
+takes numba up to a second or two to compile. A loop over rows that are little work takes no memory
+and chooses no array by a condition: numba counts who holds an array, and threads that count in one
+place wait for each other.
 """
 
 import hashlib
@@ -24,8 +26,7 @@ I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 
 PARTS = 64
-"""Ranges of rows that are shared out among the threads: memory taken for a range costs less than
-for each row, whose taking every thread counts in one place."""
+"""Parts that rows are cut into, or dealt out to: so many threads can share them."""
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -94,18 +95,18 @@ def group_row(
     """
     row, ends, n_drawn, one = index[i], offsets[i], np.uint64(len(drawn)), np.uint64(1)
     # item // block as a multiplication: exact for any int32, and below 2^63, as `item_block` gives
-    # blocks of up to 2^23 items and up to 256 of them. Twice is faster than keeping them.
+    # blocks of up to 2^23 items and up to 256 of them. To multiply twice is faster than to store.
     shift = np.uint64(54)
     inverse = np.uint64(((1 << 54) + block - 1) // block)
-    for b in range(len(ends)):
-        ends[b] = 0
+    for e in range(len(ends)):
+        ends[e] = 0
     for j in range(n_drawn):
         home = (np.uint64(np.uint32(drawn[j])) * inverse) >> shift
         ends[home + one] += 1
     place = n_pos
-    for b in range(len(ends)):  # what has been placed of block b ends at ends[b + 1]
-        place += ends[b]
-        ends[b] = place - ends[b]
+    for e in range(len(ends)):  # where the next item of block e - 1 goes
+        place += ends[e]
+        ends[e] = place - ends[e]
     for j in range(n_drawn):
         home = (np.uint64(np.uint32(drawn[j])) * inverse) >> shift
         place = ends[home + one]

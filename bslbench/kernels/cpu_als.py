@@ -8,13 +8,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, I32, inline, jit_in_order
+from bslbench.kernels.cpu import F32, I32, I64, PARTS, inline, jit_in_order
 from bslbench.kernels.cpu_rows import add_scaled, dot, filled, load, store
 
-I64 = npt.NDArray[np.int64]
-
-PARTS = 64
-"""Parts that rows are dealt out to in turn, whatever the number of threads."""
 STEPS = 3
 """Conjugate gradients of one half step."""
 

@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from bslbench.kernels.cpu import F32, inline, jit_in_order
+from bslbench.kernels.cpu import F32, PARTS, inline, jit_in_order
 from bslbench.kernels.cpu_rows import (
     LANES,
     add_scaled,
@@ -16,9 +16,6 @@ from bslbench.kernels.cpu_rows import (
     store,
     times,
 )
-
-PARTS = 64
-"""Ranges of rows that are shared out among the threads."""
 
 
 @inline

@@ -8,13 +8,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from bslbench.kernels.cpu import I32, I64, group_row, jit, mix
+from bslbench.kernels.cpu import I32, I64, PARTS, group_row, jit, mix
 
 F64 = npt.NDArray[np.float64]
 Marks = npt.NDArray[np.bool_]
-
-PARTS = 64
-"""Row ranges that work is cut into, each with one table of marks: enough for any thread count."""
 
 
 @jit

@@ -2,11 +2,8 @@
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, I32, jit, mix
-
-I64 = npt.NDArray[np.int64]
+from bslbench.kernels.cpu import F32, I32, I64, jit, mix
 
 
 @jit

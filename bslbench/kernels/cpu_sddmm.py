@@ -62,7 +62,7 @@ class Kernels(NamedTuple):
     """(given [n, d], rows [n, d], factor [n], pull [n], out [n, d])."""
     forward: Any
     """(users, items, cosine, user_scale, factor [I], pull [I], squared [I], index, offsets, bounds,
-    pos, neg), of which all are written that have numbers of the items, or are scores."""
+    pos, neg): factor, pull and squared norm of each item, and the scores, are written."""
     grad_users: Any
     """(pos, neg, users, items, user_scale, item_scale, index, offsets, n_parts, out [B, d])."""
     grad_items: Any
@@ -159,10 +159,10 @@ def kernels(dim: int) -> Kernels:
     ) -> None:
         """Write the scores of row i and item ``index[i, c]``, block by block.
 
-        The squared norms of a block's items, and what scales these, come first: read in a row they
-        are in the cache sooner than in the order of the negatives. What a parallel loop writes must
-        not come in a tuple: numba loses it.
+        The squared norms of a block's items, and what scales these, come first: read one after the
+        other, rows reach the cache sooner than in the order of the negatives.
         """
+        # Arrays that a parallel loop writes must not come in a tuple: numba loses what is written.
         n_rows, n_pos = users.shape[0], np.uint64(pos.shape[1])
         for b in numba.prange(offsets.shape[1] - 1):
             first_item, last_item = bounds[b], bounds[b + 1]
@@ -207,19 +207,22 @@ def kernels(dim: int) -> Kernels:
         for part in numba.prange(n_parts):
             first_row = part * per_part
             last_row = min(n_rows, first_row + per_part)
-            for b in range(offsets.shape[1]):
+            for r in range(first_row, last_row):
+                i, total = np.uint64(r), filled(np.float32(0), dim)
+                for c in range(n_pos):
+                    j = np.uint64(np.uint32(index[r, c]))
+                    weight = pos[r, c] * item_scale.factor[j]
+                    total = add_scaled(total, weight, load(items, j, dim))
+                store(out, i, total)
+            for b in range(offsets.shape[1] - 1):
                 for r in range(first_row, last_row):
-                    if b > 0 and r + AHEAD < last_row:
-                        ask_for(index, neg, offsets, r + AHEAD, b - 1)
-                    i = np.uint64(r)
-                    columns, weights = index[i], pos[i] if b == 0 else neg[i]
-                    total = load(out, i, dim) if b > 0 else filled(np.float32(0), dim)
-                    first = np.uint64(0 if b == 0 else offsets[i, b - 1])
-                    last = np.uint64(n_pos if b == 0 else offsets[i, b])
-                    before = np.uint64(0 if b == 0 else n_pos)
-                    for c in range(first, last):
+                    if r + AHEAD < last_row:
+                        ask_for(index, neg, offsets, r + AHEAD, b)
+                    i, columns, weights = np.uint64(r), index[r], neg[r]
+                    total = load(out, i, dim)
+                    for c in range(np.uint64(offsets[r, b]), np.uint64(offsets[r, b + 1])):
                         j = np.uint64(np.uint32(columns[c]))
-                        weight = weights[c - before] * item_scale.factor[j]
+                        weight = weights[c - np.uint64(n_pos)] * item_scale.factor[j]
                         total = add_scaled(total, weight, load(items, j, dim))
                     store(out, i, total)
             for r in range(first_row, last_row):

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
-from bslbench.kernels.cpu import F32, I32, inline, jit, jit_in_order, mix
+from bslbench.kernels.cpu import F32, I32, I64, PARTS, inline, jit, jit_in_order, mix
 from bslbench.kernels.cpu_rows import (
     LANES,
     TO_L2,
@@ -22,14 +21,10 @@ from bslbench.kernels.cpu_rows import (
     times,
 )
 
-I64 = npt.NDArray[np.int64]
-
 AHEAD = 32
 """Entries between the one whose row of x is asked for and the one that is worked on."""
 WIDTH = 64
 """Columns that are summed together: known to the compiler, so that the sums stay in registers."""
-PARTS = 64
-"""Ranges of rows of about equal work that a product is cut into."""
 ROW_COST = 4
 """Work of one row beside its entries, in entries."""
 BLOCKS = 16

@@ -8,11 +8,8 @@ from typing import Any
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
+from bslbench.kernels.cpu import F32, I32, I64
 
 CHUNK = 64
 """Scores that are passed over together if their maximum is too small."""
@@ -27,7 +24,10 @@ NOTHING = np.int64(LOWEST) << 32
 
 @numba.njit(inline="always", cache=True)
 def _ordered(bits: Any) -> Any:
-    """Map the bits of a float32 to an integer of the same order; -0 = 0, NaN = -infinity."""
+    """Map the bits of a float32 to an integer of the same order; -0 = 0, NaN = -infinity.
+
+    numba widens what it computes to 64 bits, of which a register holds half as many.
+    """
     magnitude = np.int32(bits & MAGNITUDE)
     if magnitude > INFINITY:
         return LOWEST
@@ -94,7 +94,7 @@ def _best_of_row(row: I32, seen: I32, tie_order: I32, best: I64) -> None:
             continue
         n_near = 0
         for j in range(c * CHUNK, min(n_items, (c + 1) * CHUNK)):
-            near[n_near] = j  # no branch to mispredict: few scores reach the bound
+            near[n_near] = j  # without a branch for each score
             n_near += _ordered(row[j]) >= bound
         for j in near[:n_near]:
             key = (np.int64(_ordered(row[j])) << 32) | np.int64(n_items - tie_order[j])

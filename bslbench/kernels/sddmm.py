@@ -42,7 +42,8 @@ class Index:
     n_pos
         K.
     bounds
-        [n_blocks + 1] int32: block b is rows ``bounds[b]`` up to ``bounds[b + 1]`` of the table.
+        [n_blocks + 1] int32: block b is rows ``bounds[b]`` up to ``bounds[b + 1]`` of the table,
+        from its first to its last.
     """
 
     items: Tensor
@@ -139,7 +140,7 @@ class _CpuSddmm(torch.autograd.Function):
         )
         tables, columns = (_np(users), _np(items)), (_np(index.items), *_merged(index, len(items)))
         compiled = kernels(users.shape[1])
-        compiled.scales(_np(users), cosine, *user_scale)
+        compiled.scales(tables[0], cosine, *user_scale)
         of_items = *item_scale, _np(squared)
         compiled.forward(*tables, cosine, user_scale, *of_items, *columns, _np(pos), _np(neg))
         ctx.save_for_backward(users, items)  # or a table that changed since would go unseen

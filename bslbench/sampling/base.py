@@ -84,7 +84,6 @@ class Sampler(ABC):
         self.n_items = data.n_items
         self.seed = seed
         self.train = data.train
-        self.zero = torch.zeros(())
 
     @abstractmethod
     def __call__(
@@ -121,7 +120,7 @@ class Sampler(ABC):
     def squares(self, rows: Tensor, given: Tensor | None) -> Tensor:
         """Return the squared norms of rows [n, d] that L2 sums, [n]; 0 for a run without L2."""
         if not self.settings.l2:
-            return self.zero.expand(len(rows))
+            return rows.new_zeros(len(rows))
         return squared_norms(rows) if given is None else given
 
     def scored(

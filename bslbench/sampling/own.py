@@ -48,7 +48,7 @@ class Own(Sampler):
         names, local = index.renumbered() if self.few else (None, index)
         rows, sq_users = self.rows(backbone, users, names, epoch, step)
         pos, neg, item_squares = sddmm(rows.users, rows.items, local, cosine=self.cosine)
-        squared = self.zero
+        squared = pos.new_zeros(())
         if self.settings.l2:
             sq_items = item_squares if rows.sq_items is None else rows.sq_items
             squared = sq_users.sum() + stable_sum(self.count(local) * sq_items)
