@@ -138,7 +138,7 @@ class _CpuSddmm(torch.autograd.Function):
         user_scale, item_scale = (
             Scale(*np.empty((2, len(rows)), np.float32)) for rows in (users, items)
         )
-        tables, columns = (_np(users), _np(items)), (_np(index.items), *_merged(index, len(items)))
+        tables, columns = (_np(users), _np(items)), (_np(index.items), *_merged(index))
         compiled = kernels(users.shape[1])
         compiled.scales(tables[0], cosine, *user_scale)
         of_items = *item_scale, _np(squared)
@@ -166,24 +166,24 @@ class _CpuSddmm(torch.autograd.Function):
         return grad_users, grad_items, None, None
 
 
-def _per_visit(index: Index, n_items: int) -> int:
+def _per_visit(index: Index) -> int:
     """Return how many blocks a row takes at each visit, so that it finds about 16 negatives there.
 
     Looking up where a block's columns lie costs as much as several products; past 8,192 item rows
     the cache's misses cost more.
     """
     n_blocks, n_neg = index.offsets.shape[1] - 1, index.items.shape[1] - index.n_pos
-    return max(1, min(16 * n_blocks // max(1, n_neg), 8192 * n_blocks // n_items))
+    return max(1, min(16 * n_blocks // max(1, n_neg), 8192 * n_blocks // index.n_rows))
 
 
-def _merged(index: Index, n_items: int) -> tuple[Any, Any]:
+def _merged(index: Index) -> tuple[Any, Any]:
     """Return the offsets and bounds, with the blocks of one visit made one block.
 
     Each thread keeps two blocks or more, where there are so many. The bits stay the same: no sum
     runs over blocks.
     """
     n_blocks = index.offsets.shape[1] - 1
-    count = max(1, min(_per_visit(index, n_items), n_blocks // (2 * numba.get_num_threads())))
+    count = max(1, min(_per_visit(index), n_blocks // (2 * numba.get_num_threads())))
     offsets, bounds, parts = _np(index.offsets), _np(index.bounds), slice(None, -1, count)
     if count == 1:
         return offsets, bounds
